@@ -6,7 +6,7 @@
 #define AK_CORE_CPU_H
 
 typedef enum ak_isa {
-#define AK_ISA(name, word, flags) AK_ISA_##name,
+#define AK_ISA(name, word, machine, flags) AK_ISA_##name,
 #include "isa.def"
 #undef AK_ISA
     AK_ISA_COUNT

@@ -10,12 +10,15 @@
 #include <stdint.h>
 #include "status.h"
 
-/* Number of threads a call may use: ak_threads_set's value for the calling thread if set, else the smaller of
- * the CPU affinity mask, the cgroup quota (v1 and v2 of the process's own group, rounded up) and OMP_NUM_THREADS,
- * never above what omp_get_max_threads() of the calling thread allows (threadpoolctl sets that). */
+/* Number of threads a call may use: ak_threads_set's value for the calling thread if set, else the smallest of
+ * the CPU affinity mask, the cgroup quota (v1 and v2 of the process's own group, rounded up) and
+ * omp_get_max_threads() of the calling thread (OMP_NUM_THREADS, or what threadpoolctl set). */
 int ak_threads_get(void);
-void ak_threads_set(int n); /* n >= 1; 0 returns to the default */
+/* For the calling thread only; n >= 1, 0 returns to the default. The value before, 0 when it was the default. */
+int ak_threads_set(int n);
 int ak_threads_have_openmp(void);
+/* Once, when the extension is loaded: keeps forked children from waiting for threads that they do not have. */
+void ak_threads_init(void);
 
 /* How the caller of a run is asked whether to stop: called on the calling thread only, at most about every
  * 50 ms, never from a worker. Returns non-zero to stop. May be NULL. */
