@@ -1,0 +1,36 @@
+/* What all kernel headers of a target share; free of the real type. */
+#ifndef AK_KERNELS_COMMON_H
+#define AK_KERNELS_COMMON_H
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include "../simd/simd.h"
+#include "../simd/half.h"
+#include "../simd/math.h"
+#include "kernels.h"
+
+#define AK_INLINE static inline __attribute__((always_inline))
+
+/* Unroll the next loop whole: its bounds are constants after inlining, and its arrays must become registers. */
+#if defined(__clang__)
+#define AK_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define AK_UNROLL _Pragma("GCC unroll 12")
+#endif
+
+/* Register blocks: `AK_PANELS` panels of VL lanes times `AK_ROWS(panels)` rows fill the registers of the target.
+ * AVX-512 has 32 registers of one vector, AVX2 16 of half a vector, AArch64 32 of a quarter. */
+#if defined(AK_TARGET_AVX512)
+#define AK_PANELS 4
+#else
+#define AK_PANELS 1
+#endif
+
+#define AK_LOG2E 1.4426950408889634074
+#define AK_LN2 0.69314718055994530942
+
+static inline int ak_min_int(int a, int b) { return a < b ? a : b; }
+static inline int ak_max_int(int a, int b) { return a > b ? a : b; }
+static inline int ak_ceil_div(int a, int b) { return (a + b - 1) / b; }
+#endif

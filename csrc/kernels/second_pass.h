@@ -1,0 +1,37 @@
+/* The map once its rows are normalised: p = 2^(s - m) * inv with the final m and 1 / l of each row (included once per
+ * real type). Used for windows of the map, received attention and block mass. */
+
+static void R(probabilities)(ak_tile *tile, const void *m_, const void *inv_)
+{
+    const real *m = m_, *inv = inv_;
+    /* A caller's own normaliser may lie below a score; the exponent then saturates instead of wrapping. */
+    const vreal highest = V(set1)((real)(AK_REAL_IS_FLOAT ? 127 : 1023));
+    for (int r = 0; r < tile->n_rows; r++) {
+        real *s = (real *)tile->s + r * AK_TILE;
+        int c0, c1;
+        R(row_columns)(tile, r, &c0, &c1);
+        if (m[r] == (real)INFINITY) R(infinite_row)(s + c0, c1 - c0);
+        const vreal base = V(set1)(m[r] == (real)INFINITY || m[r] == (real)-INFINITY ? 0 : m[r]), by = V(set1)(inv[r]);
+        for (int c = c0; c < c1; c += VL)
+            V(store)(s + c, V(mul)(V(exp2_neg)(V(min)(highest, V(sub)(V(load)(s + c), base))), by));
+    }
+}
+
+/* Rows in order, so that a column's sum does not depend on how rows are blocked. A NaN weight makes the sum NaN; the
+ * maximum leaves NaN out (the caller looks at the sum). */
+static void R(columns)(const ak_tile *tile, const void *row_weight_, void *sum_, void *max_)
+{
+    const real *row_weight = row_weight_;
+    real *sum = sum_, *max = max_;
+    for (int r = 0; r < tile->n_rows; r++) {
+        const real *p = (const real *)tile->s + r * AK_TILE;
+        const vreal w = V(set1)(row_weight[r]);
+        int c0, c1;
+        R(row_columns)(tile, r, &c0, &c1);
+        for (int c = c0; c < c1; c += VL) {
+            const vreal x = V(load)(p + c);
+            V(store)(sum + c, V(fma)(w, x, V(load)(sum + c)));
+            V(store)(max + c, V(max)(x, V(load)(max + c)));
+        }
+    }
+}
