@@ -83,14 +83,33 @@ def test_repr_says_what_it_is():
     assert "bidirectional" in repr(datasets.load_recorded("minilm-l6"))
 
 
-def test_the_decoder_rests_on_its_first_token():
-    """A trait of trained causal language models that scrambled rows or rotations would not show."""
-    recording = datasets.load_recorded("smollm2-135m", dtype="float64")
+def weights(recording):
+    """All maps, in float64."""
     length = len(recording.tokens)
-    k = np.repeat(recording.k, recording.q.shape[1] // recording.k.shape[1], axis=1)
-    s = recording.scale * recording.q @ k.swapaxes(-1, -2)
-    s = np.where(np.tril(np.ones((length, length), bool)), s, -np.inf)
+    k = np.repeat(recording.k.astype(np.float64), recording.q.shape[1] // recording.k.shape[1], axis=1)
+    s = recording.scale * recording.q.astype(np.float64) @ k.swapaxes(-1, -2)
+    if recording.causal:
+        s = np.where(np.tril(np.ones((length, length), bool)), s, -np.inf)
     p = np.exp(s - s.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    sink = p[..., 8:, 0].mean((1, 2))
+    return p / p.sum(-1, keepdims=True)
+
+
+# Traits of trained models, known from the literature, that scrambled rows, heads or rotations would not show.
+
+
+def test_the_decoder_rests_on_its_first_token():
+    sink = weights(datasets.load_recorded("smollm2-135m"))[..., 8:, 0].mean((1, 2))
     assert sink[0] < 0.3 and sink[2:5].min() > 0.4
+
+
+def test_the_decoder_continues_what_came_before():
+    """Induction: at the second " ship" some head attends to the token after the first, far above 1/47."""
+    recording = datasets.load_recorded("smollm2-135m")
+    first = recording.tokens.index(" ship")
+    second = recording.tokens.index(" ship", first + 1)
+    assert weights(recording)[recording.layers.index(17), :, second, first + 1].max() > 0.5
+
+
+def test_the_encoder_has_a_head_for_the_previous_token():
+    p = weights(datasets.load_recorded("minilm-l6"))[0]
+    assert np.diagonal(p, offset=-1, axis1=1, axis2=2).min(1).max() > 0.9

@@ -269,12 +269,16 @@ class Report:
 
         return report_figure([self])
 
-    def __repr__(self) -> str:
+    def summary(self) -> str:
+        """The sizes in one line."""
         s = self.shape
         return (
-            f"<Report{' ' + self.name if self.name else ''}: {s['layers']} layers x {s['heads']} heads, "
-            f"{s['queries']} queries x {s['keys']} keys{', causal' if self.causal else ''}>"
+            f"{s['layers']} layers x {s['heads']} heads, {s['queries']} queries x {s['keys']} keys"
+            f"{', causal' if self.causal else ''}"
         )
+
+    def __repr__(self) -> str:
+        return f"<Report{' ' + self.name if self.name else ''}: {self.summary()}>"
 
     def _repr_html_(self) -> str:
         from attnkit.report.text import render_html

@@ -177,7 +177,7 @@ def render_html(report, *, max_layers=12, max_tokens=8):
         for key in np.argsort(-mean, kind="stable")[:max_tokens]
     )
     return (
-        f"<p><b>{html.escape(_clip(report.name or 'attention'))}</b>: {html.escape(repr(report)[1:-1])}</p>"
+        f"<p><b>{html.escape(_clip(report.name or 'attention'))}</b>: {report.summary()}</p>"
         f"<table><thead><tr><th>layer</th>{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         f"<p>Means over heads and queries. Most attention received: {top}</p>"
     )
