@@ -26,24 +26,12 @@ def read_npz(path):
     InputError
         If the file cannot be read, is not an .npz archive, or lacks one of q, k and v.
     """
+    # Opened here rather than by NumPy, which leaves the file open when it turns out to be no archive.
     try:
-        archive = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            arrays = _read_members(path, file)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path}: is not an .npz file") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{path}: is a single array; expected an .npz file with the arrays q, k, v")
-
-    with archive:
-        missing = [key for key in "qkv" if key not in archive.files]
-        if missing:
-            found = ", ".join(archive.files) or "nothing"
-            raise InputError(f"{path}: has no array {', '.join(missing)} (found: {found})")
-        arrays = {key: _member(path, archive, key) for key in "qkv"}
-        for key in ("tokens", "layers", "causal", "scale"):
-            if key in archive.files:
-                arrays[key] = _member(path, archive, key)
 
     if "tokens" in arrays:
         tokens = arrays["tokens"]
@@ -62,6 +50,22 @@ def read_npz(path):
                 raise InputError(f"{path}: {key}: expected {what}, got {value.dtype} {value.shape}")
             arrays[key] = value.reshape(()).item()
     return arrays
+
+
+def _read_members(path, file):
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{path}: is not an .npz file") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"{path}: is a single array; expected an .npz file with the arrays q, k, v")
+    with archive:
+        missing = [key for key in "qkv" if key not in archive.files]
+        if missing:
+            found = ", ".join(archive.files) or "nothing"
+            raise InputError(f"{path}: has no array {', '.join(missing)} (found: {found})")
+        optional = [key for key in ("tokens", "layers", "causal", "scale") if key in archive.files]
+        return {key: _member(path, archive, key) for key in (*"qkv", *optional)}
 
 
 def _member(path, archive, key):
