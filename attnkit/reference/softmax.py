@@ -1,0 +1,83 @@
+"""Softmax attention from its definition: logits, output, weights."""
+
+import numpy as np
+
+from . import _common as c
+from .statistics import ROW_STATISTICS, row_statistics
+
+
+def attention_logits(q, k, *, scale=None, causal=False, mask=None, bias=None, window=None, alibi_slopes=None,
+                     softcap=None, q_offset=None):
+    """Logits s_ij (..., Lq, Lk): scale q.k, softcap, + bias, - slope |i + off - j|, -inf where not allowed."""
+    q, k = c.check_qk(q, k)
+    s, _ = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
+                    alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
+    return s
+
+
+def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None, window=None, alibi_slopes=None,
+                      softcap=None, sink_logits=None, dropout_mask=None, dropout_p=0.0, q_offset=None,
+                      return_lse=False, return_weights=False, stats=()):
+    """out_i = sum_j p_ij v_j with p_ij = exp(s_ij - lse_i); results (out[, lse][, weights][, stats]).
+
+    A sink logit a adds exp(a) to the normaliser and nothing to the output.  Dropout multiplies the weights of
+    the output (not the returned ones) by keep / (1 - dropout_p).
+    """
+    names = check_stats(stats)
+    q, k, v = c.check_qk(q, k, v)
+    s, delta = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
+                        alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
+    sink = c.sink_column(sink_logits, s.shape[:-1])
+    p, _, lse = c.normalised(s, sink)
+    keep = dropout_keep(dropout_mask, dropout_p, s.shape)
+    out = c.weighted_values(p / (1.0 - float(dropout_p)), v, keep & (s != -np.inf))
+
+    results = [out]
+    if return_lse:
+        results.append(lse)
+    if return_weights:
+        results.append(p)
+    if names:
+        every = row_statistics(s, delta, sink, topk=0, sink_size=4, groups=None, n_groups=0)
+        results.append({name: every[name] for name in names})
+    return tuple(results) if len(results) > 1 else out
+
+
+def attention_weights(q, k, *, rows=None, cols=None, heads=None, lse=None, scale=None, causal=False, mask=None,
+                      bias=None, window=None, alibi_slopes=None, softcap=None, sink_logits=None, q_offset=None):
+    """An exact window p[..., heads, rows, cols] of the map; `lse` replaces the row normaliser."""
+    q, k = c.check_qk(q, k)
+    s, _ = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
+                    alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
+    sink = c.sink_column(sink_logits, s.shape[:-1])
+    if lse is None:
+        p, _, _ = c.normalised(s, sink)
+    else:
+        p = c.weights_with_lse(s, c.broadcast("lse", c.as_float64("lse", lse), s.shape[:-1]))
+    if heads is not None:
+        if p.ndim < 3:
+            raise ValueError(f"heads needs a head axis (-3), but q has shape {q.shape}")
+        p = p[..., c.select("heads", heads, p.shape[-3]), :, :]
+    p = p[..., c.select("rows", rows, p.shape[-2]), :]
+    return p[..., c.select("cols", cols, p.shape[-1])]
+
+
+def check_stats(stats):
+    """Tuple of names of row statistics; an unknown name lists the known ones."""
+    names = (stats,) if isinstance(stats, str) else tuple(stats)
+    for name in names:
+        if name not in ROW_STATISTICS:
+            raise ValueError(f"stats: unknown name {name!r}, choose from {', '.join(ROW_STATISTICS)}")
+    return names
+
+
+def dropout_keep(dropout_mask, dropout_p, shape):
+    """Boolean keep array of the shape of the map."""
+    p = c.as_real("dropout_p", dropout_p)
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"dropout_p must be in [0, 1), got {p}")
+    if dropout_mask is None:
+        if p:
+            raise ValueError("dropout_p needs dropout_mask, a boolean array with True = keep")
+        return np.ones(shape, bool)
+    return c.broadcast("dropout_mask", c.as_bool_array("dropout_mask", dropout_mask), shape)
