@@ -87,7 +87,7 @@ def _thread_count(n):
         value = operator.index(n)
     except TypeError:
         raise TypeError(f"n must be an integer or None, got {type(n).__name__}") from None
-    if value < 1:
+    if not 1 <= value <= 1024:
         raise ValueError(f"n must be in 1..1024 or None, got {value}")
     return value
 
@@ -103,7 +103,7 @@ class threads:
     Raises
     ------
     TypeError, ValueError
-        As `set_num_threads`, on construction for a wrong type or sign.
+        On construction, as `set_num_threads`.
 
     See Also
     --------
