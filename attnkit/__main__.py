@@ -35,15 +35,28 @@ def main(arguments=None):
         sys.stdout.flush()
         return code
     except InputError as error:
-        # File names and arrays' messages may hold line breaks; the promise is one line.
-        print(f"attnkit {options.job}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(options.job, error)
     except BrokenPipeError:
-        # The reader of a pipe (head, less) left: not an error, but Python must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe (head, less) left; that is no error.
+        _drop_stdout()
         return 0
+    except OSError as error:
+        # Standard output itself cannot be written to, a full disk for example.
+        _drop_stdout()
+        return _fail(options.job, f"standard output: {error.strerror or error}")
     except KeyboardInterrupt:
         return 130
+
+
+def _fail(job, error):
+    # File names and messages about arrays may hold line breaks; the promise is one line.
+    print(f"attnkit {job}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _drop_stdout():
+    """Send what is still buffered to nowhere, so that Python does not fail again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The main job: its numbers against a dense computation, its files, its tables, its errors."""
+import io
 import json
 import os
 import subprocess
 import sys
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -361,6 +363,17 @@ def test_bad_files(tmp_path, capsys):
     (tmp_path / "damaged.npz").write_bytes(data)
     assert "q: cannot be read" in fails(capsys, "--npz", tmp_path / "damaged.npz")
     assert "has no array k, v (found: q)" in fails(capsys, "--npz", save(tmp_path / "q.npz", q=arrays["q"]))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**4, 10**4, 10**4, 8)})
+    for content, message in [
+        (header.getvalue(), "q: does not fit in memory"),
+        (header.getvalue().replace(b"}", b"{"), "q: cannot be read"),
+        (b"hello", "q: expected an array of real numbers"),
+    ]:
+        with zipfile.ZipFile(whole) as source, zipfile.ZipFile(tmp_path / "member.npz", "w") as target:
+            for name in source.namelist():
+                target.writestr(name, content if name == "q.npy" else source.read(name))
+        assert message in fails(capsys, "--npz", tmp_path / "member.npz")
     for name, value, message in [
         ("tokens", np.array(["a"] * 4), "tokens: expected one for each of the 5 keys, got 4"),
         ("tokens", np.arange(5), "tokens: expected a 1-D array of strings"),
@@ -390,6 +403,15 @@ def test_a_result_that_cannot_be_written(tmp_path, capsys):
     assert main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("attnkit report: error: ") and err.count("\n") == 1 and str(tmp_path / "file") in err
+
+
+def test_json_into_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "attnkit", "report", "--recorded", "minilm-l6", "--no-plot"]
+    job = subprocess.Popen([*command, "--json", str(tmp_path / "pipe"), "--out", str(tmp_path)], stdout=subprocess.DEVNULL)
+    content = json.loads((tmp_path / "pipe").read_text())
+    assert job.wait(timeout=60) == 0 and content["schema"] == "attnkit.report"
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def run_python(code, *arguments, **options):
@@ -428,6 +450,15 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
     command = f"'{sys.executable}' -m attnkit report --no-plot --out '{tmp_path}' | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=120)
     assert done.stdout == "minilm-l6\n" and done.stderr == "" and done.returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_behind_standard_output(tmp_path):
+    command = [sys.executable, "-m", "attnkit", "report", "--no-plot", "--out", str(tmp_path)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("attnkit report: error: standard output: ") and done.stderr.count("\n") == 1
 
 
 def test_help_describes_the_format(capsys):

@@ -84,7 +84,7 @@ def run(options):
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InputError(f"{error.filename or folder}: {error.strerror or error}") from None
+        raise InputError(f"{error.filename or 'writing the results'}: {error.strerror or error}") from None
     return 0
 
 
@@ -145,10 +145,19 @@ def _write_json(reports, path, *, per_query):
         "attnkit_version": __version__,
         "reports": [report.as_dict(per_query=per_query) for report in reports],
     }
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n"
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="ascii")  # a pipe or a device must stay what it is
+        return
     # Written beside the target and moved, so that an interrupted run leaves no half file.
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n", encoding="ascii")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="ascii")
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _draw(reports, path):

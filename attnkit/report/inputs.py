@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -71,9 +70,10 @@ def _read_members(path, file):
 def _member(path, archive, key):
     try:
         return archive[key]
-    except ValueError as error:
+    except MemoryError as error:
+        raise InputError(f"{path}: {key}: does not fit in memory ({error})") from None
+    except Exception as error:
+        # A damaged member fails in whatever part of zlib, zipfile, tokenize or NumPy stumbles over it first.
         if "allow_pickle" in str(error):
             raise InputError(f"{path}: {key}: is an array of Python objects; save numbers or strings") from None
-        raise InputError(f"{path}: {key}: cannot be read ({error})") from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError) as error:
         raise InputError(f"{path}: {key}: cannot be read ({error})") from None
