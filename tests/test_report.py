@@ -418,6 +418,31 @@ def run_python(code, *arguments, **options):
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak memory from /proc")
+@pytest.mark.parametrize("causal", [False, True])
+def test_no_map_is_built(causal):
+    """12288 x 12288 weights would take 604 MB; the report may not even take a tenth of that."""
+    code = """
+import sys
+import numpy as np
+from attnkit.report import head_report
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+q = np.random.default_rng(0).standard_normal((1, 1, 12288, 16), dtype=np.float32)
+head_report(q[:, :, :300], q[:, :, :300])
+before = peak()
+report = head_report(q, q, causal=sys.argv[1] == "True")
+assert abs((report.received_mean * report.visible).sum() - 12288) < 1
+print(peak() - before)
+"""
+    done = run_python(code, causal)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) * 1024 < 60e6
+
+
 def test_without_matplotlib_there_is_no_picture_and_no_failure(tmp_path):
     code = "import sys; sys.modules['matplotlib'] = None; from attnkit.__main__ import main; sys.exit(main(sys.argv[1:]))"
     done = run_python(code, "report", "--recorded", "minilm-l6", "--out", tmp_path)
