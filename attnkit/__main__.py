@@ -2,6 +2,7 @@
 
 A job is a module with ``add_parser(subparsers)``, which sets ``run``; to add one, add it to ``_JOBS``.
 """
+
 from __future__ import annotations
 
 import argparse

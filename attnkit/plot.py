@@ -2,6 +2,7 @@
 
 matplotlib is imported when a function is called, never before.
 """
+
 from __future__ import annotations
 
 import math
@@ -91,14 +92,24 @@ def entropy_map(report, *, normalised=False, ax=None):
     """
     if normalised:
         return head_map(
-            report.heads["normalised_entropy"], layers=report.layers, vmin=0, vmax=1,
-            label="entropy / ln(visible keys)", title="Normalised entropy", ax=ax,
+            report.heads["normalised_entropy"],
+            layers=report.layers,
+            vmin=0,
+            vmax=1,
+            label="entropy / ln(visible keys)",
+            title="Normalised entropy",
+            ax=ax,
         )
     # One shared scale from 0 to uniform attention, so that pictures of one length compare.
     most = math.log(max(report.shape["keys"], 2))
     return head_map(
-        report.heads["entropy"], layers=report.layers, vmin=0, vmax=most,
-        label="entropy (nats)", title="Entropy, mean over queries", ax=ax,
+        report.heads["entropy"],
+        layers=report.layers,
+        vmin=0,
+        vmax=most,
+        label="entropy (nats)",
+        title="Entropy, mean over queries",
+        ax=ax,
     )
 
 
@@ -115,8 +126,14 @@ def sink_map(report, *, ax=None):
     matplotlib.axes.Axes
     """
     return head_map(
-        report.heads["sink_mass"], layers=report.layers, vmin=0, vmax=1, cmap="magma",
-        label="weight on key 0", title="Sink mass, mean over queries", ax=ax,
+        report.heads["sink_mass"],
+        layers=report.layers,
+        vmin=0,
+        vmax=1,
+        cmap="magma",
+        label="weight on key 0",
+        title="Sink mass, mean over queries",
+        ax=ax,
     )
 
 

@@ -1,4 +1,5 @@
 """The recordings that ship with the package: what is in them, and that they are attention of real models."""
+
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,14 @@ def test_size_limit_and_no_pickles():
 
 def test_repr_says_what_it_is():
     text = repr(datasets.load_recorded("smollm2-135m"))
-    for part in ("smollm2-135m", "SmolLM2-135M-Instruct", "causal", "0, 6, 12, 17, 23, 29", "9 heads (3 of keys)", "float16"):
+    for part in (
+        "smollm2-135m",
+        "SmolLM2-135M-Instruct",
+        "causal",
+        "0, 6, 12, 17, 23, 29",
+        "9 heads (3 of keys)",
+        "float16",
+    ):
         assert part in text
     assert max(map(len, text.splitlines())) <= 100
     assert "bidirectional" in repr(datasets.load_recorded("minilm-l6"))

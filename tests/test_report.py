@@ -1,4 +1,5 @@
 """The main job: its numbers against a dense computation, its files, its tables, its errors."""
+
 import io
 import json
 import os
@@ -23,7 +24,10 @@ def dense(q, k, *, scale, causal):
     q, k = np.asarray(q, dtype=np.float64), np.asarray(k, dtype=np.float64)
     n_layers, n_heads, n_queries, _ = q.shape
     n_keys, group = k.shape[2], q.shape[1] // k.shape[1]
-    numbers = {m: np.zeros((n_layers, n_heads)) for m in ("entropy", "normalised_entropy", "sink_mass", "distance", "effective_keys")}
+    numbers = {
+        m: np.zeros((n_layers, n_heads))
+        for m in ("entropy", "normalised_entropy", "sink_mass", "distance", "effective_keys")
+    }
     mean, largest = np.zeros((2, n_layers, n_heads, n_keys))
     i, j = np.ogrid[:n_queries, :n_keys]
     position = i + n_keys - n_queries
@@ -82,8 +86,12 @@ def test_float64_shapes(shape_q, shape_k, causal):
     report = head_report(q, k, causal=causal)
     assert_equals_dense(report, q, k, scale=shape_q[-1] ** -0.5, causal=causal, rtol=1e-12, atol=1e-13)
     assert report.shape == {
-        "layers": shape_q[0], "heads": shape_q[1], "kv_heads": shape_k[1],
-        "queries": shape_q[2], "keys": shape_k[2], "features": shape_q[3],
+        "layers": shape_q[0],
+        "heads": shape_q[1],
+        "kv_heads": shape_k[1],
+        "queries": shape_q[2],
+        "keys": shape_k[2],
+        "features": shape_q[3],
     }
 
 
@@ -138,7 +146,11 @@ def with_value(array, value):
 
 
 BAD = [
-    ({"q": with_value(good()["q"], np.nan)}, ValueError, r"q: 1 of 320 .* NaN or infinite, the first at \(1, 0, 2, 1\)"),
+    (
+        {"q": with_value(good()["q"], np.nan)},
+        ValueError,
+        r"q: 1 of 320 .* NaN or infinite, the first at \(1, 0, 2, 1\)",
+    ),
     ({"k": with_value(good()["k"], np.inf)}, ValueError, "k: 1 of 160"),
     ({"v": with_value(good()["v"], -np.inf)}, ValueError, "v: 1 of 60"),
     ({"q": np.ones((2, 3, 5, 8))}, ValueError, r"k: .*heads must divide.*q \(2, 3, 5, 8\), k \(2, 2, 5, 8\)"),
@@ -187,7 +199,13 @@ def test_text_shows_every_number_in_100_columns():
 
 
 def test_text_survives_odd_tokens_large_numbers_and_nan():
-    tokens = ["line\nbreak", "\x1b[31m", "\u6f22\u5b57\u6f22\u5b57\u6f22\u5b57\u6f22\u5b57", "<script>alert(1)</script>", "e\u0301"]
+    tokens = [
+        "line\nbreak",
+        "\x1b[31m",
+        "\u6f22\u5b57\u6f22\u5b57\u6f22\u5b57\u6f22\u5b57",
+        "<script>alert(1)</script>",
+        "e\u0301",
+    ]
     report = head_report(np.ones((5, 2)), np.ones((5, 2)), tokens=tokens)
     text = report.text()
     assert "line\\nbreak" in text and "\x1b" not in text
@@ -316,7 +334,10 @@ def test_a_recording_is_a_valid_npz(tmp_path):
 
 def test_a_head_without_a_number_is_null(tmp_path):
     one = np.ones((1, 1, 1, 2))
-    assert main(["report", "--npz", save(tmp_path / "a.npz", q=one, k=one, v=one), "--no-plot", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["report", "--npz", save(tmp_path / "a.npz", q=one, k=one, v=one), "--no-plot", "--out", str(tmp_path)])
+        == 0
+    )
     (content,) = json.loads((tmp_path / "report.json").read_text())["reports"]
     assert content["heads"]["normalised_entropy"]["values"] == [[None]]
 
@@ -334,14 +355,20 @@ def fails(capsys, *arguments):
 
 
 # what an .npz file can hold: no options, and no mask
-BAD_IN_FILE = [row for row in BAD if set(row[0]) <= {"q", "k", "v"} and not isinstance(row[0].get("k"), np.ma.MaskedArray)]
+BAD_IN_FILE = [
+    row for row in BAD if set(row[0]) <= {"q", "k", "v"} and not isinstance(row[0].get("k"), np.ma.MaskedArray)
+]
 
 
 @pytest.mark.parametrize("change, error, message", BAD_IN_FILE)
 def test_bad_arrays_in_a_file(tmp_path, capsys, change, error, message):
     line = fails(capsys, "--npz", save(tmp_path / "bad.npz", **{**good(), **change}))
     assert "bad.npz" in line
-    assert "Python objects" in line if change.get("q", np.empty(0)).dtype == object else f"{message.split(':')[0]}:" in line
+    assert (
+        "Python objects" in line
+        if change.get("q", np.empty(0)).dtype == object
+        else f"{message.split(':')[0]}:" in line
+    )
 
 
 def test_bad_files(tmp_path, capsys):
@@ -354,7 +381,7 @@ def test_bad_files(tmp_path, capsys):
     assert "is not an .npz file" in fails(capsys, "--npz", tmp_path / "empty.npz")
     np.save(tmp_path / "one.npy", arrays["q"])
     assert "single array" in fails(capsys, "--npz", tmp_path / "one.npy")
-    whole = (tmp_path / "whole.npz")
+    whole = tmp_path / "whole.npz"
     save(whole, **arrays)
     data = bytearray(whole.read_bytes())
     (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
@@ -364,7 +391,9 @@ def test_bad_files(tmp_path, capsys):
     assert "q: cannot be read" in fails(capsys, "--npz", tmp_path / "damaged.npz")
     assert "has no array k, v (found: q)" in fails(capsys, "--npz", save(tmp_path / "q.npz", q=arrays["q"]))
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**4, 10**4, 10**4, 8)})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (10**4, 10**4, 10**4, 8)}
+    )
     for content, message in [
         (header.getvalue(), "q: does not fit in memory"),
         (header.getvalue().replace(b"}", b"{"), "q: cannot be read"),
@@ -399,7 +428,14 @@ def test_bad_options(tmp_path, capsys):
 
 def test_a_result_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    arguments = ["report", "--npz", save(tmp_path / "a.npz", **good()), "--no-plot", "--out", str(tmp_path / "file" / "x")]
+    arguments = [
+        "report",
+        "--npz",
+        save(tmp_path / "a.npz", **good()),
+        "--no-plot",
+        "--out",
+        str(tmp_path / "file" / "x"),
+    ]
     assert main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("attnkit report: error: ") and err.count("\n") == 1 and str(tmp_path / "file") in err
@@ -408,14 +444,18 @@ def test_a_result_that_cannot_be_written(tmp_path, capsys):
 def test_json_into_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "attnkit", "report", "--recorded", "minilm-l6", "--no-plot"]
-    job = subprocess.Popen([*command, "--json", str(tmp_path / "pipe"), "--out", str(tmp_path)], stdout=subprocess.DEVNULL)
+    job = subprocess.Popen(
+        [*command, "--json", str(tmp_path / "pipe"), "--out", str(tmp_path)], stdout=subprocess.DEVNULL
+    )
     content = json.loads((tmp_path / "pipe").read_text())
     assert job.wait(timeout=60) == 0 and content["schema"] == "attnkit.report"
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def run_python(code, *arguments, **options):
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+    )
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak memory from /proc")
@@ -444,7 +484,9 @@ print(peak() - before)
 
 
 def test_without_matplotlib_there_is_no_picture_and_no_failure(tmp_path):
-    code = "import sys; sys.modules['matplotlib'] = None; from attnkit.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from attnkit.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
     done = run_python(code, "report", "--recorded", "minilm-l6", "--out", tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert "matplotlib is not installed" in done.stdout.splitlines()[-1]
@@ -464,7 +506,10 @@ def test_as_a_module_with_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "attnkit", "report", "--out", str(tmp_path)],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")

@@ -26,6 +26,7 @@ that deviates too much.
 
 The files are written with fixed time stamps, so the same numbers give the same bytes.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -277,14 +278,18 @@ def record_smollm2():
 
     model.load_state_dict(smollm2_state(tensors, config, restore_order=False))
     permuted = mean_log_likelihood(encoding.ids)
-    print(f"smollm2-135m: mean log-likelihood of the text {right:.3f} nats a token; rows left in GGUF order {permuted:.3f}")
+    print(
+        f"smollm2-135m: mean log-likelihood {right:.3f} nats a token; rows left in GGUF order {permuted:.3f}"
+    )
     if not right > permuted + 0.5:
         raise SystemExit("SmolLM2: undoing the row order of the GGUF file does not help, so it must be wrong")
 
     theirs = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
     loaded = theirs.state_dict()
     difference = max(float((loaded[name] - weight).abs().max()) for name, weight in state.items())
-    print(f"smollm2-135m: largest difference from the weights that transformers loads from the GGUF file {difference:.1e}")
+    print(
+        f"smollm2-135m: largest difference from the weights that transformers loads from the GGUF file {difference:.1e}"
+    )
     if difference > 1e-6:
         raise SystemExit("SmolLM2: weights differ from those of the GGUF loader of transformers")
 

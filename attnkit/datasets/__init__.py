@@ -13,6 +13,7 @@ checked against the models; ``LICENSES.md`` in this folder has the licences.
 
 The files have the format that ``python -m attnkit report --npz FILE`` reads.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

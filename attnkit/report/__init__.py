@@ -4,6 +4,7 @@
 line. To add a measure per head, add one row to ``HEAD_MEASURES`` in ``measure.py``: the tables, the JSON file
 and the notebook view follow from it.
 """
+
 from attnkit.report.measure import HEAD_MEASURES, Report, head_report
 
 __all__ = ["HEAD_MEASURES", "Report", "head_report"]

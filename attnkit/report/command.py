@@ -1,4 +1,5 @@
 """The job ``python -m attnkit report``."""
+
 from __future__ import annotations
 
 import argparse
@@ -55,7 +56,9 @@ def add_parser(subparsers):
         help="with --npz: whether a query sees only the keys up to its own position (overrides the file)",
     )
     parser.add_argument("--scale", type=float, help="with --npz: factor on the dot products (overrides the file)")
-    parser.add_argument("--out", metavar="DIR", default=".", help="folder of report.json and report.png (default: here)")
+    parser.add_argument(
+        "--out", metavar="DIR", default=".", help="folder of report.json and report.png (default: here)"
+    )
     parser.add_argument("--json", metavar="PATH", help="write the JSON file here instead")
     parser.add_argument("--no-plot", action="store_true", help="draw no picture")
     parser.add_argument("--all-tokens", action="store_true", help="list every token, however many")
@@ -96,7 +99,9 @@ def _inputs(options):
                 raise InputError(f"--{name} goes with --npz; the recordings know their own")
         known = datasets.list_recorded()
         if options.recorded is not None and options.recorded not in known:
-            raise InputError(f"--recorded: there is no recording {options.recorded!r}; choose one of {', '.join(known)}")
+            raise InputError(
+                f"--recorded: there is no recording {options.recorded!r}; choose one of {', '.join(known)}"
+            )
         return [_recorded(name) for name in ([options.recorded] if options.recorded else known)]
     arguments = read_npz(options.npz)
     for name in ("causal", "scale"):

@@ -1,4 +1,5 @@
 """Reading q, k, v from a user's .npz file."""
+
 from __future__ import annotations
 
 import zipfile

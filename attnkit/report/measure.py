@@ -1,4 +1,5 @@
 """Checks of the input, the measures, and the `Report` that holds them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,5 @@
 """A `Report` as text of at most 100 columns, and as a small piece of HTML."""
+
 from __future__ import annotations
 
 import html
@@ -131,8 +132,13 @@ def _token_table(report, all_tokens):
         f"Attention received by each token: mean over the queries that may see it and over heads{part}",
         "'seen by' counts those queries; 'strongest' is the head that attends to the token most",
         *cut,
-        "   key " + "token".ljust(TOKEN_WIDTH) + "seen by".rjust(8) + "mean".rjust(CELL) + " |"
-        + "".join(f"L{report.layers[i]}".rjust(CELL) for i in shown) + " | strongest",
+        "   key "
+        + "token".ljust(TOKEN_WIDTH)
+        + "seen by".rjust(8)
+        + "mean".rjust(CELL)
+        + " |"
+        + "".join(f"L{report.layers[i]}".rjust(CELL) for i in shown)
+        + " | strongest",
     ]
     for key in order:
         layer, head = np.unravel_index(np.argmax(received[..., key]), received.shape[:2])
