@@ -16,8 +16,6 @@
 #include <stdint.h>
 #include "../core/views.h"
 
-enum { AK_TILE = 256, AK_TILE_WORDS = AK_TILE / 64 };
-
 typedef enum ak_pattern_kind {
     AK_PAT_ALL,      /* every pair */
     AK_PAT_CAUSAL,   /* delta >= 0 */

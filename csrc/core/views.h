@@ -14,4 +14,7 @@ typedef struct ak_matrix {
 } ak_matrix;
 
 #define AK_MAX_BATCH_DIMS 32
+
+/* Keys are cut in tiles at absolute multiples of AK_TILE: plans and kernels mean the same tiles. */
+enum { AK_TILE = 256, AK_TILE_WORDS = AK_TILE / 64 };
 #endif
