@@ -2,7 +2,10 @@
 
 import os
 import platform
+import shutil
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -276,6 +279,30 @@ def test_extension_is_hardened():
     dynamic = dict(struct.iter_unpack("<QQ", blob[offset : offset + length]))
     DT_FLAGS, DF_BIND_NOW = 30, 8
     assert dynamic[DT_FLAGS] & DF_BIND_NOW
+
+
+def test_a_checkout_without_extension_runs_the_installed_package(tmp_path):
+    package = Path(attnkit.__file__).parent
+    shutil.copytree(package, tmp_path / "attnkit", ignore=shutil.ignore_patterns("_core.*", "__pycache__"))
+    program = "import attnkit.testing as t, attnkit; print(attnkit.__file__); print(t.__file__); attnkit.cpu_info()"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONSAFEPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    started, used = result.stdout.splitlines()
+    assert Path(started).parent == tmp_path / "attnkit" and Path(used).parent == package
+
+
+def test_a_checkout_alone_says_what_to_do(tmp_path):
+    package = Path(attnkit.__file__).parent
+    shutil.copytree(package, tmp_path / "attnkit", ignore=shutil.ignore_patterns("_core.*", "__pycache__"))
+    program = f"import sys; sys.path = [p for p in sys.path if p != {str(package.parent)!r}]; import attnkit"
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONSAFEPATH": ""}, capture_output=True, text=True)
+    assert "ImportError" in result.stderr and "pip install ." in result.stderr
 
 
 def test_version_is_the_installed_one():
