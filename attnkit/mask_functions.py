@@ -260,7 +260,8 @@ def mask_tile_stats(mask, block_q, block_k):
         return {"tiles": 0, "visited": 0, "full": 0, "density": 0.0, "wasted": 0.0, "max_row_tiles": 0,
                 "speedup_bound": 1.0, "speedup_worst_row": 1.0}
     allowed = np.add.reduceat(np.add.reduceat(mask, col_starts, axis=1, dtype=np.int64), row_starts, axis=0)
-    size = np.outer(np.minimum(row_starts + block_q, lq) - row_starts, np.minimum(col_starts + block_k, lk) - col_starts)
+    heights, widths = np.minimum(block_q, lq - row_starts), np.minimum(block_k, lk - col_starts)
+    size = np.outer(heights, widths)
     visited = allowed > 0
     n_visited, max_row = int(visited.sum()), int(visited.sum(axis=1).max())
     n_allowed, n_entries = int(allowed.sum()), int(size[visited].sum())

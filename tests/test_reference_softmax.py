@@ -77,7 +77,8 @@ def test_forward_equals_loops(options, lq, lk, seed, masked, biased):
 def test_closed_forms():
     # logits (0, ln 3): weights 1/4 and 3/4, lse ln 4
     q, k, v = np.ones((1, 1)), np.array([[0.0], [math.log(3)]]), np.array([[1.0], [5.0]])
-    out, lse, p, stats = ref.softmax_attention(q, k, v, return_lse=True, return_weights=True, stats=("entropy", "lse"))
+    out, lse, p, stats = ref.softmax_attention(q, k, v, return_lse=True, return_weights=True,
+                                               stats=("entropy", "lse"))
     np.testing.assert_allclose(p, [[0.25, 0.75]], rtol=1e-15)
     np.testing.assert_allclose(out, [[4.0]], rtol=1e-15)
     np.testing.assert_allclose(lse, [math.log(4)], rtol=1e-15)
@@ -198,7 +199,7 @@ def test_nan_spoils_its_row_only_and_infinite_logits_share_the_mass():
 
 def test_any_finite_logit():
     q, v = np.ones((1, 1)), np.array([[1.0], [2.0], [4.0]])
-    for k, want in (([[3e38], [3e38], [-3e38]], 1.5), ([[-1e300], [-1e300], [-1e300]], 7 / 3), ([[5e-324], [0], [0]], 7 / 3)):
+    for k, want in (([[3e38], [3e38], [-3e38]], 1.5), ([[-1e300]] * 3, 7 / 3), ([[5e-324], [0], [0]], 7 / 3)):
         np.testing.assert_allclose(ref.softmax_attention(q, np.array(k, float), v), [[want]], rtol=1e-14)
 
 

@@ -131,7 +131,8 @@ def test_column_statistics():
     w = rng.random(5)
     st = ref.attention_column_stats(q, k, mask=mask, rows=[4, 0, 4], row_weights=w)
     np.testing.assert_allclose(st["received"], w[4] * 2 * p[..., 4, :] + w[0] * p[..., 0, :], rtol=1e-12)
-    np.testing.assert_allclose(st["received_mean"], st["received"] / np.maximum(2 * mask[4] + mask[0] * 1, 1), rtol=1e-12)
+    visible = 2 * mask[4] + mask[0] * 1
+    np.testing.assert_allclose(st["received_mean"], st["received"] / np.maximum(visible, 1), rtol=1e-12)
     none = ref.attention_column_stats(q, k, rows=slice(0, 0))
     assert not none["received"].any() and not none["received_max"].any() and none["visible"].dtype == np.int64
 

@@ -44,7 +44,7 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
             raise ValueError(f"{name} needs 4 axes, got shape {x.shape}")
     if k_pages.shape[:3] != v_pages.shape[:3]:
         raise ValueError(f"k_pages {k_pages.shape} and v_pages {v_pages.shape} need the same first three axes")
-    n_pages, n_heads, page, _ = k_pages.shape
+    n_pages, _, page, _ = k_pages.shape
     table, lens = c.as_int_array("page_table", page_table), c.as_int_array("seq_lens", seq_lens)
     batch = q.shape[0]
     if table.ndim != 2 or table.shape[0] != batch:
@@ -60,14 +60,17 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
         used = table[b, :-(-n // page) if page else 0]
         if ((used < 0) | (used >= n_pages)).any():
             raise ValueError(f"page_table[{b}] names a page outside 0..{n_pages - 1}")
-
-        def contiguous(pages):
-            return np.swapaxes(pages[used], 0, 1).reshape(n_heads, len(used) * page, pages.shape[-1])[:, :n]
-
+        k, v = (contiguous(pages[used])[:, :n] for pages in (k_pages, v_pages))
         out[b], lse[b] = softmax_attention(
-            q[b], contiguous(k_pages), contiguous(v_pages), scale=scale, causal=causal, window=window,
-            softcap=softcap, alibi_slopes=alibi_slopes, sink_logits=sink_logits, return_lse=True)
+            q[b], k, v, scale=scale, causal=causal, window=window, softcap=softcap, alibi_slopes=alibi_slopes,
+            sink_logits=sink_logits, return_lse=True)
     return (out, lse) if return_lse else out
+
+
+def contiguous(pages):
+    """Pages (n, heads, page, d) one after the other: (heads, n * page, d)."""
+    n, heads, page, d = pages.shape
+    return np.swapaxes(pages, 0, 1).reshape(heads, n * page, d)
 
 
 def merge_partials(outs, lses, *, axis=0, return_lse=True):
