@@ -7,6 +7,13 @@ import numpy as np
 _HALF_NAMES = ("float16", "bfloat16")
 
 
+def _plain(name, x):
+    """`x` as an ndarray; a MaskedArray, whose mask would be lost, is a TypeError."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array, got a MaskedArray; pass its mask as mask=")
+    return np.asarray(x)
+
+
 def as_int(name, x, *, minimum=None):
     """`x` as a Python int; TypeError for bool and non-integers, ValueError below `minimum`."""
     if isinstance(x, (bool, np.bool_)):
@@ -40,7 +47,7 @@ def as_scale(scale, d):
 
 def as_integers(name, x):
     """`x` as an int64 array without a needless copy; a list without entries counts as integers."""
-    x = np.asarray(x)
+    x = _plain(name, x)
     if x.dtype.kind not in "iu" and x.size:
         raise TypeError(f"{name} must hold integers, got dtype {x.dtype}")
     return x.astype(np.int64, copy=False)
@@ -48,7 +55,7 @@ def as_integers(name, x):
 
 def as_mask(name, x):
     """`x` as a boolean array (True = may attend): bool, 0/1 integers, or an object with __array__."""
-    x = np.asarray(x)
+    x = _plain(name, x)
     if x.dtype.kind in "iu":
         if x.size and (x.min() < 0 or x.max() > 1):
             raise ValueError(f"{name} of integers must hold 0 and 1 only")
@@ -66,9 +73,7 @@ def is_half(dtype):
 
 def as_reals(name, x, *, ndim=None):
     """`x` as an array of real numbers in its own dtype, with `ndim` axes when given."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a plain array, got a MaskedArray; pass its mask as mask=")
-    x = np.asarray(x)
+    x = _plain(name, x)
     if x.dtype.kind not in "biuf" and not is_half(x.dtype):
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     if ndim is not None and x.ndim != ndim:

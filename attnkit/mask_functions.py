@@ -359,16 +359,21 @@ def receptive_depth(mask):
     """
     mask = _square(mask)
     length = len(mask)
-    reached = np.eye(length, dtype=bool)
-    depth = np.where(reached, 0, -1).astype(np.int64)
-    packed = _pack(mask)
-    frontier, layers = reached.copy(), 0
-    while frontier.any():
-        layers += 1
-        frontier = _unpack(_expand(frontier, packed), length)
-        frontier &= ~reached
+    frontier = _pack(np.eye(length, dtype=bool))
+    reached, packed = frontier.copy(), _pack(mask)
+    depth = np.full((length, length), -1, np.int64)
+    layers = 0
+    while pairs := int(np.bitwise_count(frontier).sum()):
+        if pairs * 16 > length * (length + 256):
+            depth[_unpack(frontier, length)] = layers
+            step = _packed_product(frontier, packed, length)
+        else:
+            rows, cols = _set_bits(frontier)
+            depth[rows, cols] = layers
+            step = _gathered_product(rows, cols, packed)
+        frontier = step & ~reached
         reached |= frontier
-        depth[frontier] = layers
+        layers += 1
     return depth
 
 
@@ -433,17 +438,23 @@ def _packed_product(a, b, length):
     return out
 
 
-def _expand(frontier, packed):
-    """Packed boolean product of `frontier` and the mask, by whichever way touches fewer words."""
-    length = len(packed)
-    pairs = np.count_nonzero(frontier)
-    if pairs > length // 8 * (length + 256):
-        return _packed_product(_pack(frontier), packed, length)
+def _set_bits(words):
+    """Rows and columns of the bits that are set, row by row."""
+    rows, places = np.nonzero(words)
+    bits = np.unpackbits(words[rows, places].view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+    word, bit = np.nonzero(bits)
+    return rows[word], places[word] * 64 + bit
+
+
+def _gathered_product(rows, cols, packed):
+    """Boolean product of the matrix with ones at (rows, cols), sorted by row, and a packed one.
+
+    Gathers one row of `packed` per pair, which beats the tables of `_packed_product` for few pairs.
+    """
     out = np.zeros_like(packed)
-    rows, cols = np.nonzero(frontier)
-    step = max(1, (1 << 20) // max(packed.shape[1], 1))     # at most 8 MB of gathered rows at a time
-    for first in range(0, pairs, step):
-        r, c = rows[first:first + step], cols[first:first + step]
+    chunk = max(1, (1 << 20) // max(packed.shape[1], 1))    # at most 8 MB of gathered rows at a time
+    for first in range(0, len(rows), chunk):
+        r, c = rows[first:first + chunk], cols[first:first + chunk]
         starts = np.flatnonzero(np.r_[True, r[1:] != r[:-1]])
         out[r[starts]] |= np.bitwise_or.reduceat(packed[c], starts, axis=0)
     return out

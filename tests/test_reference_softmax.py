@@ -278,3 +278,15 @@ def test_bad_arrays_name_the_argument_and_show_shapes():
     for bad in (x.astype(complex), x.astype(object), np.array([["a"]]), np.ma.masked_array(x)):
         with pytest.raises(TypeError, match="k "):
             ref.softmax_attention(x, bad, x)
+    with pytest.raises(TypeError, match="mask "):
+        ref.softmax_attention(x, x, x, mask=np.ma.masked_array(np.ones((3, 3), bool)))
+
+
+def test_bfloat16():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.random.default_rng(9).standard_normal((4, 2)).astype(ml_dtypes.bfloat16)
+    got = ref.softmax_attention(x, x, x)
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, ref.softmax_attention(*[x.astype(float)] * 3))
+    with pytest.raises(TypeError, match="bfloat16"):
+        ref.softmax_attention(x.astype(np.float16), x, x)

@@ -250,6 +250,16 @@ def test_merge_partials_types():
     assert main.merge_partials(np.ones((2, 1, 1), int), np.zeros((2, 1), int))[0].dtype == np.float64
 
 
+def test_merge_partials_bfloat16():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    whole, outs, lses = split_attention()
+    out, lse = main.merge_partials(outs.astype(bfloat16), lses.astype(np.float32))
+    assert out.dtype == bfloat16 and lse.dtype == np.float32
+    np.testing.assert_allclose(out.astype(float), whole[0], atol=2**-6)
+    with pytest.raises(TypeError, match="bfloat16"):
+        main.merge_partials(outs.astype(np.float16), lses.astype(bfloat16))
+
+
 @both
 @pytest.mark.parametrize("kind, word, args, options", [
     (ValueError, "lses", (np.zeros((2, 3, 4)), np.zeros((3, 2))), {}),

@@ -91,7 +91,7 @@ def cascade_counts(Lq, Lk, d, dv, *, passes=1, block=64, defer_division=True):
     ----------
     Lq, Lk, d, dv : int
         Queries, keys, features of q and k, features of v.
-    passes, block, defer_division
+    passes, block, defer_division : optional
         As in `attention_cascade`.
 
     Returns

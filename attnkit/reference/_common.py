@@ -8,15 +8,25 @@ import operator
 
 import numpy as np
 
-_HALF_LIKE = ("bfloat16",)
+
+def plain(name, x):
+    """`x` as an ndarray; a MaskedArray, whose mask would be lost, is a TypeError."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a MaskedArray; pass a plain array and the mask as mask=")
+    return np.asarray(x)
+
+
+def refuse_mixed_halves(**arrays):
+    """float16 together with bfloat16 has no common type to give back: TypeError."""
+    found = {name: np.asarray(x).dtype.name for name, x in arrays.items()}
+    if {"float16", "bfloat16"} <= set(found.values()):
+        raise TypeError("float16 and bfloat16 do not mix: " + ", ".join(f"{n} {t}" for n, t in found.items()))
 
 
 def as_float64(name, x, *, min_ndim=0):
     """Array `x` as float64; TypeError for anything that is not real numbers."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a MaskedArray; pass a plain array and the mask as mask=")
-    x = np.asarray(x)
-    if x.dtype.kind not in "biuf" and x.dtype.name not in _HALF_LIKE:
+    x = plain(name, x)
+    if x.dtype.kind not in "biuf" and x.dtype.name != "bfloat16":
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
     if x.ndim < min_ndim:
         raise ValueError(f"{name} needs at least {min_ndim} axes, got shape {x.shape}")
@@ -47,7 +57,7 @@ def as_int(name, x, *, minimum=None):
 
 def as_int_array(name, x):
     """Integer array as int64; a float array is a TypeError (an empty list counts as integers)."""
-    x = np.asarray(x)
+    x = plain(name, x)
     if x.size == 0 and x.dtype.kind == "f":
         x = x.astype(np.int64)
     if x.dtype.kind not in "iu":
@@ -57,7 +67,7 @@ def as_int_array(name, x):
 
 def as_bool_array(name, x):
     """Boolean array; 0/1 integers are accepted, floats are a TypeError that names bias=."""
-    x = np.asarray(x)
+    x = plain(name, x)
     if x.dtype.kind in "iu":
         if not np.isin(x, (0, 1)).all():
             raise ValueError(f"{name} of integers must hold only 0 and 1")
@@ -90,6 +100,7 @@ def grouped_heads(name, x, n_heads):
 
 def check_qk(q, k, v=None):
     """q, k[, v] as float64 with equal leading axes (grouped heads repeated, the rest broadcast)."""
+    refuse_mixed_halves(**({"q": q, "k": k} if v is None else {"q": q, "k": k, "v": v}))
     q = as_float64("q", q, min_ndim=2)
     k = as_float64("k", k, min_ndim=2)
     if q.shape[-1] != k.shape[-1]:

@@ -51,10 +51,7 @@ def document_mask(seg_q, seg_k=None, *, causal=False):
 def block_mask_to_dense(block_mask, Lq, Lk, *, block_q, block_k, causal=False):
     """Entry (i, j) is block_mask[i // block_q, j // block_k], and lower-right causal when asked."""
     block_mask, lq, lk, block_q, block_k = check_blocks(block_mask, Lq, Lk, block_q, block_k)
-    dense = np.zeros(block_mask.shape[:-2] + (lq, lk), bool)
-    for i in range(lq):
-        for j in range(lk):
-            dense[..., i, j] = block_mask[..., i // block_q, j // block_k]
+    dense = block_mask.repeat(block_q, axis=-2).repeat(block_k, axis=-1)[..., :lq, :lk]
     return dense & causal_mask(lq, lk) if causal else dense
 
 

@@ -12,6 +12,7 @@ from .softmax import softmax_attention
 def flash_attention_tiled(q, k, v, *, block_q=64, block_k=64, scale=None, causal=False, mask=None,
                           return_lse=False, return_tiles=False):
     """The plain map's output and lse (tiling changes neither), and the number of tiles with an allowed pair."""
+    c.refuse_mixed_halves(q=q, k=k, v=v)
     q, k, v = (c.as_float64(name, x) for name, x in (("q", q), ("k", k), ("v", v)))
     for name, x in (("q", q), ("k", k), ("v", v)):
         if x.ndim != 2:

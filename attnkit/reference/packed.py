@@ -37,6 +37,7 @@ def check_cumulative(name, cu, length):
 def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, return_lse=False, scale=None,
                     window=None, softcap=None, alibi_slopes=None, sink_logits=None):
     """Sequence b reads its first seq_lens[b] keys page by page; its queries are the last Lq positions."""
+    c.refuse_mixed_halves(q=q, k_pages=k_pages, v_pages=v_pages)
     q = c.as_float64("q", q)
     k_pages, v_pages = c.as_float64("k_pages", k_pages), c.as_float64("v_pages", v_pages)
     for name, x in (("q", q), ("k_pages", k_pages), ("v_pages", v_pages)):

@@ -87,13 +87,11 @@ def row_entropy(s, sink):
 
 def largest(s, p, topk):
     """Indices and weights of the topk largest logits per row, lower index first among equals."""
-    index = np.full(s.shape[:-1] + (topk,), -1, np.int64)
-    weight = np.zeros(s.shape[:-1] + (topk,))
-    for row in np.ndindex(s.shape[:-1]):
-        keys = [j for j in range(s.shape[-1]) if s[row + (j,)] != -np.inf]
-        keys = sorted(keys, key=lambda j: (-s[row + (j,)], j))[:topk]
-        index[row][: len(keys)] = keys
-        weight[row][: len(keys)] = p[row][keys]
+    order = np.argsort(-s, axis=-1, kind="stable")[..., :topk]
+    some = np.take_along_axis(s, order, axis=-1) != -np.inf
+    beyond = [(0, 0)] * (s.ndim - 1) + [(0, topk - order.shape[-1])]
+    index = np.pad(np.where(some, order, -1), beyond, constant_values=-1)
+    weight = np.pad(np.where(some, np.take_along_axis(p, order, axis=-1), 0.0), beyond)
     return index, weight
 
 
