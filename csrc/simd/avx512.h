@@ -1,12 +1,11 @@
 /* AVX-512 (F, BW, DQ, VL): a virtual vector is one 512-bit register, a lane mask one mask register. Contract: simd.h.
  *
- * AK_EMULATE_AVX512 compiles the same text on any x86 processor for tests; see tests/csrc/avx512_emulated.h. */
+ * Tests put tests/csrc/avx512_emulated.h in front, which gives the intrinsics other meanings, and run the same text on
+ * any x86 processor. */
 #ifndef AK_SIMD_AVX512_H
 #define AK_SIMD_AVX512_H
 
-#ifdef AK_EMULATE_AVX512
-#include "avx512_emulated.h"
-#else
+#ifndef AK_EMULATE_AVX512
 #include <immintrin.h>
 #endif
 

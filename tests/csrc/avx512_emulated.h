@@ -1,8 +1,9 @@
 /* AVX-512 intrinsics in plain code, so that csrc/simd/avx512.h can be tested on any x86 processor: SIMDe, plus the
- * few intrinsics that SIMDe 0.7.4 lacks, written here from their definitions. */
+ * few intrinsics that SIMDe 0.7.4 lacks, written here from their definitions. Use: -include avx512_emulated.h */
 #ifndef AK_TESTS_AVX512_EMULATED_H
 #define AK_TESTS_AVX512_EMULATED_H
 
+#define AK_EMULATE_AVX512 1
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
