@@ -640,3 +640,48 @@ void ak_plan_count(const ak_plan *plan, const int64_t *index, int64_t block_q, i
     *counts = (ak_tile_counts){0, 0, 0, 0, 0, 0};
     ak_plan_count_rows(plan, index, block_q, block_k, 0, ceil_div(plan->lq, block_q), counts);
 }
+
+/* ---- rectangles ----------------------------------------------------------------------------------------------- */
+
+enum { RECT_ROWS = 16 }; /* so few rows of one tile are read bit by bit instead of being split again */
+
+/* Look at rows [row0, row1) x keys [k0, k1), not empty; returns 1 once both kinds of pair have been seen. */
+static int see_rect(const ak_plan *plan, const int64_t *index, int64_t row0, int64_t row1, int64_t k0, int64_t k1, int *any, int *all)
+{
+    int64_t t0 = k0 / AK_TILE, t1 = (k1 - 1) / AK_TILE + 1, n_rows = row1 - row0;
+    int64_t end = t1 > plan->lk / AK_TILE ? plan->lk : t1 * AK_TILE;
+    ak_tile_state state = keys_state(plan, index, row0, row1, t0 * AK_TILE, end);
+    if (state == AK_TILE_EMPTY) *all = 0;
+    if (state == AK_TILE_FULL) *any = 1;
+    if (state != AK_TILE_PARTIAL) return *any && !*all;
+    if (t1 - t0 > 1 && k1 - k0 > n_rows) {
+        int64_t mid = (t0 + (t1 - t0) / 2) * AK_TILE;
+        return see_rect(plan, index, row0, row1, k0, mid, any, all) || see_rect(plan, index, row0, row1, mid, k1, any, all);
+    }
+    if (n_rows > RECT_ROWS || t1 - t0 > 1) {
+        int64_t mid = row0 + n_rows / 2;
+        return see_rect(plan, index, row0, mid, k0, k1, any, all) || see_rect(plan, index, mid, row1, k0, k1, any, all);
+    }
+    for (int64_t i = row0; i < row1; ++i) {
+        uint64_t bits[AK_TILE_WORDS];
+        ak_plan_row_bits(plan, index, i, t0, bits);
+        for (int64_t w = 0; w < AK_TILE_WORDS; ++w) {
+            int64_t at = t0 * AK_TILE + 64 * w;
+            uint64_t inside = low_bits(k1 - at) & ~low_bits(k0 - at);
+            if (bits[w] & inside) *any = 1;
+            if (~bits[w] & inside) *all = 0;
+        }
+        if (*any && !*all) return 1;
+    }
+    return 0;
+}
+
+ak_tile_state ak_plan_rect_state(const ak_plan *plan, const int64_t *index, int64_t row0, int64_t row1, int64_t key0, int64_t key1)
+{
+    int any = 0, all = 1;
+    key0 = max64(key0, 0);
+    key1 = min64(key1, plan->lk);
+    if (row0 >= row1 || key0 >= key1) return AK_TILE_EMPTY;
+    if (see_rect(plan, index, row0, row1, key0, key1, &any, &all)) return AK_TILE_PARTIAL;
+    return any ? AK_TILE_FULL : AK_TILE_EMPTY;
+}

@@ -78,4 +78,8 @@ void ak_plan_count_rows(const ak_plan *plan, const int64_t *index, int64_t block
                         ak_tile_counts *counts);
 void ak_plan_count(const ak_plan *plan, const int64_t *index, int64_t block_q, int64_t block_k, ak_tile_counts *counts);
 
+/* Exact state of any rectangle rows [row0, row1) x keys [key0, key1) of the plan; stops as soon as an allowed and a
+ * forbidden pair are known. For pictures and tests. */
+ak_tile_state ak_plan_rect_state(const ak_plan *plan, const int64_t *index, int64_t row0, int64_t row1, int64_t key0, int64_t key1);
+
 #endif
