@@ -99,13 +99,13 @@ def main():
             degree_exp2 - 1, low, high, bits,
         )
         table("EXP2", [1], c, worst)
-        # Weighted for exp(x) - 1, which tanh builds on; exp itself is less demanding.
+        # q of exp(x) = 1 + x + x^2 q(x), weighted for exp(x) - 1, which tanh builds on; exp itself is less demanding.
         low, high = -ln2 / 2 * mpf("1.0001"), ln2 / 2 * mpf("1.0001")
         c, worst = fit_rounded(
             lambda x: (mp.expm1(x) - x) / x**2 if x else mpf(1) / 2, lambda x: x**2 / mp.expm1(x) if x else x,
             degree_exp - 2, low, high, bits,
         )
-        table("EXP", [1, 1], c, worst)
+        table("EXP", [], c, worst)
         # log((1 + s)/(1 - s)) = 2 s + s z P(z), z = s^2; |s| <= (sqrt 2 - 1)/(sqrt 2 + 1).
         high = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mpf("1.0001")
         c, worst = fit_rounded(

@@ -58,20 +58,29 @@ AK_SIMD_INLINE AK_V AK_FN(exp2)(AK_V x)
     return AK_FN(one_nan)(AK_FN(times_pow2)(p, n));
 }
 
-/* n = round(x / ln 2). */
-AK_SIMD_INLINE AK_V AK_FN(ln2_multiple)(AK_V x)
+/* x = n ln 2 + r + r_low with n an integer and |r| <= ln 2 / 2; returns n. */
+AK_SIMD_INLINE AK_V AK_FN(reduce_ln2)(AK_V x, AK_V *r, AK_V *r_low)
 {
-    const AK_V rounder = AK_FN(set1)(AK_ROUNDER);
-    return AK_FN(sub)(AK_FN(fma)(x, AK_FN(set1)(AK_K(LOG2E)), rounder), rounder);
+    const AK_V rounder = AK_FN(set1)(AK_ROUNDER), tail = AK_FN(set1)(AK_K(LN2_TAIL));
+    const AK_V n = AK_FN(sub)(AK_FN(fma)(x, AK_FN(set1)(AK_K(LOG2E)), rounder), rounder);
+    const AK_V head = AK_FN(fnma)(n, AK_FN(set1)(AK_K(LN2_HEAD)), x); /* exact */
+    *r = AK_FN(fnma)(n, tail, head);
+    *r_low = AK_FN(fnma)(n, tail, AK_FN(sub)(head, *r));
+    return n;
 }
 
+/* exp(r + r_low) - 1 - r = r_low + r^2 q(r) */
+AK_SIMD_INLINE AK_V AK_FN(exp_rest)(AK_V r, AK_V r_low)
+{
+    return AK_FN(fma)(AK_FN(mul)(r, r), AK_FN(horner)(r, AK_TABLE(exp), AK_K(EXP_DEGREE)), r_low);
+}
+
+/* r enters as it is, so that the error of the rest is small against the step of r: exp is monotone. */
 AK_SIMD_INLINE AK_V AK_FN(exp)(AK_V x)
 {
-    const AK_V y = AK_FN(clamp)(x, AK_EXP_RANGE);
-    const AK_V n = AK_FN(ln2_multiple)(y);
-    AK_V r = AK_FN(fnma)(n, AK_FN(set1)(AK_K(LN2_HEAD)), y); /* exact */
-    r = AK_FN(fnma)(n, AK_FN(set1)(AK_K(LN2_TAIL)), r);
-    const AK_V p = AK_FN(horner)(r, AK_TABLE(exp), AK_K(EXP_DEGREE));
+    AK_V r, r_low;
+    const AK_V n = AK_FN(reduce_ln2)(AK_FN(clamp)(x, AK_EXP_RANGE), &r, &r_low);
+    const AK_V p = AK_FN(add)(AK_FN(set1)((AK_S)1), AK_FN(add)(r, AK_FN(exp_rest)(r, r_low)));
     return AK_FN(one_nan)(AK_FN(times_pow2)(p, n));
 }
 
@@ -131,14 +140,9 @@ AK_SIMD_INLINE AK_V AK_FN(tanh)(AK_V x)
     const AK_V one = AK_FN(set1)((AK_S)1), two = AK_FN(set1)((AK_S)2);
     const AK_V magnitude = AK_FN(abs)(x);
     const AK_V y = AK_FN(mul)(two, AK_FN(min)(AK_FN(set1)(AK_TANH_ONE), magnitude));
-    const AK_V n = AK_FN(ln2_multiple)(y);
-    /* 2|x| = n ln 2 + r + r_low */
-    const AK_V head = AK_FN(fnma)(n, AK_FN(set1)(AK_K(LN2_HEAD)), y);
-    const AK_V r = AK_FN(fnma)(n, AK_FN(set1)(AK_K(LN2_TAIL)), head);
-    const AK_V r_low = AK_FN(fnma)(n, AK_FN(set1)(AK_K(LN2_TAIL)), AK_FN(sub)(head, r));
-    /* exp(r) - 1 = r + (r_low + r^2 q(r)) */
-    const AK_V q = AK_FN(horner)(r, AK_TABLE(exp) + 2, AK_K(EXP_DEGREE) - 2);
-    const AK_V small = AK_FN(fma)(AK_FN(mul)(r, r), q, r_low);
+    AK_V r, r_low;
+    const AK_V n = AK_FN(reduce_ln2)(y, &r, &r_low);
+    const AK_V small = AK_FN(exp_rest)(r, r_low);
     const AK_V power = AK_FN(pow2_from_bits)(AK_FN(add)(n, AK_FN(set1)(AK_ROUNDER + AK_BIAS)));
     /* e = (2^n - 1) + 2^n r + 2^n small; the first two are added without loss: n = 0, or 2^n - 1 is the larger. */
     const AK_V whole = AK_FN(sub)(power, one);

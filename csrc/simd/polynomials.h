@@ -22,10 +22,8 @@ static const float ak_f32_exp2[] = {
 };
 
 /* 2^-26.07 */
-#define AK_F32_EXP_DEGREE 6
+#define AK_F32_EXP_DEGREE 4
 static const float ak_f32_exp[] = {
-    0x800000p-23f,
-    0x800000p-23f,
     0xffffffp-25f,
     0xaaaa57p-26f,
     0xaaab91p-28f,
@@ -66,10 +64,8 @@ static const double ak_f64_exp2[] = {
 };
 
 /* 2^-61.5 */
-#define AK_F64_EXP_DEGREE 12
+#define AK_F64_EXP_DEGREE 10
 static const double ak_f64_exp[] = {
-    0x80000000000000p-55,
-    0x80000000000000p-55,
     0x80000000000000p-56,
     0xaaaaaaaaaaaac8p-58,
     0xaaaaaaaaaaaa60p-60,
