@@ -1,6 +1,7 @@
 """Mask plans against their definition: boolean arrays for small extents, Python integers for huge ones."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -118,10 +119,9 @@ def check_plan(plan, array, rng, exact):
 
 def brute_stats(array, block_q, block_k):
     Lq, Lk = array.shape
-    states = np.array(
-        [[state_of(array[i : i + block_q, j : j + block_k]) for j in range(0, Lk, block_k)] for i in range(0, Lq, block_q)],
-        dtype=int,
-    ).reshape(-(-Lq // block_q), -(-Lk // block_k))
+    states = np.zeros((-(-Lq // block_q), -(-Lk // block_k)), int)
+    for a, b in np.ndindex(*states.shape):
+        states[a, b] = state_of(array[a * block_q : (a + 1) * block_q, b * block_k : (b + 1) * block_k])
     visited = states != EMPTY
     inside = np.repeat(np.repeat(visited, block_q, axis=0), block_k, axis=1)[:Lq, :Lk].sum()
     most = visited.sum(axis=1).max(initial=0)
@@ -133,8 +133,8 @@ def brute_stats(array, block_q, block_k):
         "density": array.mean() if array.size else 0.0,
         "wasted": 1 - array.sum() / inside if inside else 0.0,
         "max_row_tiles": most,
-        "speedup_bound": states.size / visited.sum() if visited.any() else np.inf,
-        "speedup_worst_row": states.shape[1] / most if most else np.inf,
+        "speedup_bound": states.size / visited.sum() if visited.any() else np.inf if states.size else 1,
+        "speedup_worst_row": states.shape[1] / most if most else np.inf if states.size else 1,
     }
 
 
@@ -186,9 +186,8 @@ numbers = st.integers(-1, 40) | st.sampled_from([None, 255, 256, 257, 1 << 40, (
 def test_windows_of_any_size(Lq, Lk, left, right, sinks, dilation, offset):
     plan = masks.window(left, right, sinks, dilation, offset)
     far = 1 << 20  # beyond every distance in play, and safe to multiply in int64
-    array = window_array(
-        Lq, Lk, None if left is None else min(left, far), None if right is None else min(right, far), min(sinks, far), min(dilation, far), offset
-    )
+    left, right, sinks, dilation = (None if n is None else min(n, far) for n in (left, right, sinks, dilation))
+    array = window_array(Lq, Lk, left, right, sinks, dilation, offset)
     np.testing.assert_array_equal(plan.to_dense(Lq, Lk), array)
     nodes = masks._lower(plan, Lq, Lk, ())
     for tile in range(-(-Lk // TILE)):
@@ -239,7 +238,17 @@ def allowed(spec, pos, j):
 
 
 @pytest.mark.parametrize("extent", [1 << 31, (1 << 40) + 12345, 1 << 62])
-@pytest.mark.parametrize("spec", [(None, 0, 0, 1), (1000, 0, 4, 1), (3, 5, 0, 1), (1 << 61, 1 << 61, 0, 2), (7, 7, 300, 1 << 20), (None, None, 0, 3)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        (None, 0, 0, 1),
+        (1000, 0, 4, 1),
+        (3, 5, 0, 1),
+        (1 << 61, 1 << 61, 0, 2),
+        (7, 7, 300, 1 << 20),
+        (None, None, 0, 3),
+    ],
+)
 def test_huge_extents(extent, spec):
     rng = np.random.default_rng(extent % 1000 + spec[3])
     left, right, sinks, dilation = spec
@@ -249,8 +258,8 @@ def test_huge_extents(extent, spec):
         nodes = masks._lower(plan, extent, extent, ())
         for row in edges + [int(rng.integers(extent)) for _ in range(3)]:
             pos = row + offset
-            near = [pos // TILE + step for step in (-1, 0, 1)] + [(pos - (left or 0) * dilation) // TILE, (pos + (right or 0) * dilation) // TILE]
-            for tile in {t for t in near + [0, (extent - 1) // TILE] if 0 <= t * TILE < extent}:
+            near = [pos - TILE, pos, pos + TILE, pos - (left or 0) * dilation, pos + (right or 0) * dilation]
+            for tile in {j // TILE for j in [*near, 0, extent - 1] if 0 <= j < extent}:
                 keys = range(tile * TILE, min((tile + 1) * TILE, extent))
                 truth = np.array([allowed(spec, pos, j) for j in keys])
                 bits = _core.plan_row(nodes, extent, extent, (), row, tile)
@@ -294,10 +303,11 @@ def test_simplification_equality_hash_and_pickle():
     assert c & w == w & c and hash(c & w) == hash(w & c) and c & w != c | w and c != masks.causal(offset=0)
     assert (c & w) & masks.prefix(3) == c & (w & masks.prefix(3))
     array = np.eye(4, dtype=bool)
-    assert masks.dense(array) == masks.dense(array.copy()) and hash(masks.dense(array)) == hash(masks.dense(array.copy()))
-    assert masks.dense(array) != masks.dense(~array) and c != "causal()"
-    plans = [c, w, c & w | ~masks.prefix(2), masks.documents([0, 1], [1, 1, 2]), masks.documents([0, 0]), masks.dense(array), c.at(3, 4)]
-    plans += [masks.blocks(np.ones((3, 2, 2), bool), 8, 8), masks.none(), masks.dense(np.broadcast_to(array[:, :1], (4, 4)))]
+    d, copy = masks.dense(array), masks.dense(array.copy())
+    assert d == copy and hash(d) == hash(copy) and d != masks.dense(~array) and c != "causal()"
+    plans = [c, w, c & w | ~masks.prefix(2), masks.documents([0, 1], [1, 1, 2]), masks.documents([0, 0]), d, c.at(3, 4)]
+    plans += [masks.blocks(np.ones((3, 2, 2), bool), 8, 8), masks.none()]
+    plans += [masks.dense(np.broadcast_to(array[:, :1], (4, 4)))]
     for plan in plans:
         again = pickle.loads(pickle.dumps(plan))
         assert again == plan and hash(again) == hash(plan) and repr(again) == repr(plan)
@@ -372,7 +382,8 @@ def test_lowering_copies_no_mask():
         assert word == "dense" and lowered.shape == (2, 3, Lq, Lk) and lowered.dtype == bool
         assert np.shares_memory(lowered, array) and lowered.strides[:2] == (0, 0)
         assert masks.dense(array).nbytes <= array.nbytes + 64
-    wide = np.broadcast_to(np.ones((1, 1), np.int64), (1 << 20, 1 << 20))  # 0/1 integers are checked without their repeats
+    # Of 0/1 integers only the distinct ones are checked and converted.
+    wide = np.broadcast_to(np.ones((1, 1), np.int64), (1 << 20, 1 << 20))
     ((_, lowered),) = masks._lower(wide, 1 << 20, 1 << 20, ())
     assert lowered.strides == (0, 0)
     assert _core.plan_classify([("dense", lowered)], 1 << 20, 1 << 20, (), 0, 1 << 20, 5) == FULL
@@ -406,7 +417,8 @@ def test_text():
     assert repr(plan) == "causal() & window(left=256)"
     assert repr(~(plan | masks.prefix(3))) == "~(causal() & window(left=256) | prefix(3))"
     assert repr(masks.prefix(1) & (masks.causal(2) | masks.prefix(9))) == "prefix(1) & (causal(offset=2) | prefix(9))"
-    assert repr(masks.window(None, -3, 4, 2, "upper_left")) == "window(left=None, right=None, sinks=4, dilation=2, offset='upper_left')"
+    words = "left=None, right=None, sinks=4, dilation=2, offset='upper_left'"
+    assert repr(masks.window(None, -3, 4, 2, "upper_left")) == f"window({words})"
     assert repr(masks.documents([0, 1], causal=True)) == "documents([0, 1]) & causal()"
     assert repr(masks.dense(np.ones((20, 20), bool))) == "dense(<bool (20, 20)>)"
     assert repr(plan.at(1024)) == "(causal() & window(left=256)).at(1024, 1024)"
@@ -434,10 +446,11 @@ def test_pictures_fit_and_are_exact():
 
 def test_empty_extents():
     for Lq, Lk in ((0, 0), (0, 7), (7, 0)):
-        for plan in (masks.causal(), masks.window(3, sinks=2), ~masks.prefix(2), masks.documents(np.zeros(Lq, int), np.zeros(Lk, int))):
+        segments = masks.documents(np.zeros(Lq, int), np.zeros(Lk, int))
+        for plan in (masks.causal(), masks.window(3, sinks=2), ~masks.prefix(2), segments):
             assert plan.to_dense(Lq, Lk).shape == (Lq, Lk)
             stats = plan.tile_stats(Lq, Lk)
-            assert stats["visited"] == 0 and stats["density"] == 0 and stats["speedup_bound"] == np.inf
+            assert stats["visited"] == 0 and stats["density"] == 0 and stats["speedup_bound"] == 1
             str(plan.at(Lq, Lk))
 
 
@@ -530,3 +543,24 @@ def test_the_parser_checks_the_head():
         _core.plan_dense([], 3, 3, (0,) * 40)
     with pytest.raises(ValueError):
         _core.plan_classify([], 3, 3, (), 2, 4, 0)
+
+
+def test_every_failed_allocation_is_a_memory_error_without_a_leak():
+    segments = np.repeat([0, 1], 300)
+    plan = masks.documents(segments) & masks.causal() | masks.documents(segments[::-1]) & np.ones((2, 600, 600), bool)
+    nodes = masks._lower(plan, 600, 600, (2,))
+    references = [sys.getrefcount(node[1]) for node in nodes if node[0] in ("document", "dense")]
+    live = _core.alloc_live()
+    for k in range(1, 20):
+        _core.alloc_fail_after(k)
+        try:
+            _core.plan_dense(nodes, 600, 600, (1,))
+        except MemoryError:
+            assert _core.alloc_live() == live
+            continue
+        finally:
+            _core.alloc_fail_after(0)
+        break
+    assert k == 5  # nodes, head strides and two tables
+    assert _core.alloc_live() == live
+    assert references == [sys.getrefcount(node[1]) for node in nodes if node[0] in ("document", "dense")]

@@ -227,7 +227,13 @@ static void document_bits(const ak_pattern *p, int64_t row, int64_t base, int64_
         int64_t first = bisect(p->seg_k, base, end, x, 0);
         set_interval(bits, base, first, bisect(p->seg_k, first, end, x, 1));
     } else {
-        for (int64_t j = base; j < end; ++j) bits[(j - base) / 64] |= (uint64_t)(p->seg_k[j] == x) << ((j - base) % 64);
+        int64_t j = base;
+        for (; j + 8 <= end; j += 8) { /* eight independent comparisons at a time: no chain through the word */
+            uint64_t eight = 0;
+            for (int b = 0; b < 8; ++b) eight |= (uint64_t)(p->seg_k[j + b] == x) << b;
+            bits[(j - base) / 64] |= eight << ((j - base) % 64);
+        }
+        for (; j < end; ++j) bits[(j - base) / 64] |= (uint64_t)(p->seg_k[j] == x) << ((j - base) % 64);
     }
 }
 
@@ -339,6 +345,11 @@ static void dense_bits(const ak_pattern *p, const char *data, int64_t row, int64
     }
     if (stride == 1)
         for (; k + 8 <= n; k += 8) bits[k / 64] |= pack_bytes(nonzero_bytes(load_bytes(data + k))) << (k % 64);
+    for (; k + 8 <= n; k += 8) {
+        uint64_t eight = 0;
+        for (int b = 0; b < 8; ++b) eight |= (uint64_t)(data[(ptrdiff_t)(k + b) * stride] != 0) << b;
+        bits[k / 64] |= eight << (k % 64);
+    }
     for (; k < n; ++k) bits[k / 64] |= (uint64_t)(data[(ptrdiff_t)k * stride] != 0) << (k % 64);
 }
 
