@@ -102,8 +102,11 @@ static void R(state_merge)(const ak_state_shape *shape, ak_row_state *a, const a
         real *xa = (real *)a->acc + r * shape->acc_stride;
         const real *xb = (const real *)b->acc + r * shape->acc_stride;
         const vreal va = V(set1)(fa), vb = V(set1)(fb);
-        for (ptrdiff_t c = 0; c < shape->acc_stride; c += VL)
-            V(store)(xa + c, keep ? V(fma)(V(load)(xb + c), vb, V(load)(xa + c)) : V(fma)(V(load)(xa + c), va, V(load)(xb + c)));
+        for (ptrdiff_t c = 0; c < shape->acc_stride; c += VL) {
+            const int width = shape->acc_stride - c < VL ? (int)(shape->acc_stride - c) : VL;
+            const vreal old = V(load_first)(xa + c, width), more = V(load_first)(xb + c, width);
+            V(store_first)(xa + c, keep ? V(fma)(more, vb, old) : V(fma)(old, va, more), width);
+        }
     }
 }
 

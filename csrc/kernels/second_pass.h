@@ -12,8 +12,12 @@ static void R(probabilities)(ak_tile *tile, const void *m_, const void *inv_)
         R(row_columns)(tile, r, &c0, &c1);
         if (m[r] == (real)INFINITY) R(infinite_row)(s + c0, c1 - c0);
         const vreal base = V(set1)(m[r] == (real)INFINITY || m[r] == (real)-INFINITY ? 0 : m[r]), by = V(set1)(inv[r]);
-        for (int c = c0; c < c1; c += VL)
-            V(store)(s + c, V(mul)(V(exp2_neg)(V(min)(highest, V(sub)(V(load)(s + c), base))), by));
+        for (int c = c0; c < c1; c += VL) {
+            vreal p = V(mul)(V(exp2_neg)(V(min)(highest, V(sub)(V(load)(s + c), base))), by);
+            /* A NaN row must not reach the keys it may not see. */
+            if (tile->has_bits) p = V(and_mask)(M(from_bits)(R(lane_bits)(tile->bits[r], c)), p);
+            V(store)(s + c, p);
+        }
     }
 }
 

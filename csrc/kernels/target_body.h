@@ -1,5 +1,5 @@
-/* Everything a target compiles: the kernels for float and double, and the table that names them. A target file defines
- * AK_TARGET_<ISA> and AK_TARGET_TABLE(name), then includes this. */
+/* Everything a target compiles: the kernels for float and for double, and the table that names them. A target file defines
+ * AK_TARGET_<ISA>, includes this, and names its table with AK_TARGET_TABLE. */
 #include "common.h"
 
 #define AK_REAL_IS_FLOAT 1
@@ -10,6 +10,7 @@
 #include "weights.h"
 #include "row_state.h"
 #include "second_pass.h"
+#include "table.h"
 #undef AK_REAL_IS_FLOAT
 
 #define AK_REAL_IS_FLOAT 0
@@ -20,16 +21,8 @@
 #include "weights.h"
 #include "row_state.h"
 #include "second_pass.h"
+#include "table.h"
 
-#define AK_SCORE_OP(NAME, function, masks) function##_f32,
-#define AK_TILE_KERNELS(T, vl)                                                                                   \
-    {                                                                                                            \
-        .lanes = vl, .pack_keys = pack_keys_##T, .pack_values = pack_values_##T,                                 \
-        .values_finite = values_finite_##T, .load_row = load_row_##T, .store_row = store_row_##T,                \
-        .scores = scores_##T, .score_ops = AK_SCORE_OPS_##T, .mask = mask_##T, .weights = weights_##T,           \
-        .values = values_##T, .values_skipping = values_skipping_##T, .top_scores = top_scores_##T,              \
-        .group_mass = group_mass_##T, .sink_mass = sink_mass_##T, .lanes_reset = lanes_reset_##T,                \
-        .lanes_finish = lanes_finish_##T, .state_merge = state_merge_##T, .state_sink = state_sink_##T,          \
-        .state_report = state_report_##T, .state_out = state_out_##T, .probabilities = probabilities_##T,        \
-        .dropout = dropout_##T, .columns = columns_##T,                                                          \
-    }
+#define AK_TARGET_TABLE(isa, its_word)                                                                       \
+    extern const ak_kernels ak_kernels_##isa;                                                                \
+    const ak_kernels ak_kernels_##isa = {.word = its_word, .f32 = &tile_kernels_f32, .f64 = &tile_kernels_f64}

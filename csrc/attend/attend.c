@@ -1,0 +1,579 @@
+/* The row pass. Work is cut three ways, none of which changes a byte of the result:
+ *  - a *run* is the consecutive heads that share keys and values; a *block* is up to AK_BLOCK_ROWS rows of a run;
+ *  - when a run has several blocks its keys and values are packed once: by the thread that does the whole run when there are
+ *    many runs, else by all threads together before they share out the blocks;
+ *  - when a run is one block (decoding) its keys stream past once, packed a few at a time; with fewer blocks than threads
+ *    the chunks of a block are tasks of their own, and their states are merged afterwards along the same tree. */
+#include "attend.h"
+#include <string.h>
+#include "../core/memory.h"
+#include "states.h"
+#include "tile.h"
+
+enum { LONG_ROW_REPORT = 12 }; /* double arrays of a report */
+
+typedef struct workspace {
+    ak_block block;
+    ak_row_lanes lanes;
+    ak_row_state pool[AK_COUNTER_LEVELS + 2];
+    char *strip, *value_tile, *key_max;
+    double *report, *sink;
+    const char *keep[AK_BLOCK_ROWS];
+} workspace;
+
+typedef struct attend_call {
+    const ak_problem *problem;
+    const ak_row_options *options;
+    const ak_row_outputs *out;
+    int stats;
+    ptrdiff_t acc_stride;
+    int64_t per_run, n_runs;      /* heads of a run; runs */
+    int64_t blocks_per_head, heads_per_block, blocks_per_run;
+    int64_t n_chunks;
+    int max_rows, n_pool;
+    int values_in_place;
+    workspace *spaces;
+    /* the run in work, when threads share one */
+    int64_t run;
+    ak_packed packed;
+    ak_packed *thread_packed;
+    /* states of (block, chunk) tasks */
+    ak_row_state *chunk_states;
+    unsigned char *chunk_filled;
+    size_t state_bytes;
+} attend_call;
+
+static ak_state_shape shape_of(const attend_call *call, int n_rows)
+{
+    return (ak_state_shape){.n_rows = n_rows, .stats = call->stats, .n_groups = call->options->n_groups, .topk = call->options->topk,
+                            .acc_stride = call->acc_stride};
+}
+
+/* ---- geometry ------------------------------------------------------------------------------------------------- */
+
+static void cut_blocks(attend_call *call)
+{
+    const ak_problem *problem = call->problem;
+    call->per_run = ak_heads_per_run(problem);
+    call->n_runs = problem->n_heads / call->per_run;
+    call->heads_per_block = problem->lq >= AK_BLOCK_ROWS ? 1 : AK_BLOCK_ROWS / problem->lq;
+    call->blocks_per_head = (problem->lq + AK_BLOCK_ROWS - 1) / AK_BLOCK_ROWS;
+    call->blocks_per_run = call->heads_per_block > 1 ? (call->per_run + call->heads_per_block - 1) / call->heads_per_block
+                                                     : call->per_run * call->blocks_per_head;
+    const int64_t tiles = ak_plan_n_tiles(problem->lk);
+    call->n_chunks = (tiles + AK_CHUNK_TILES - 1) / AK_CHUNK_TILES;
+    const int64_t rows = call->heads_per_block > 1 && call->per_run < call->heads_per_block ? call->per_run * problem->lq
+                         : call->heads_per_block > 1                                        ? call->heads_per_block * problem->lq
+                                                                                            : problem->lq;
+    call->max_rows = rows < AK_BLOCK_ROWS ? (int)rows : AK_BLOCK_ROWS;
+}
+
+static ak_block_span span_of(const attend_call *call, int64_t run, int64_t block)
+{
+    const ak_problem *problem = call->problem;
+    ak_block_span span = {.head = run * call->per_run, .n_heads = 1, .row0 = 0, .row1 = problem->lq};
+    if (call->heads_per_block > 1) {
+        const int64_t first = block * call->heads_per_block, left = call->per_run - first;
+        span.head += first;
+        span.n_heads = (int)(left < call->heads_per_block ? left : call->heads_per_block);
+        return span;
+    }
+    span.head += block / call->blocks_per_head;
+    span.row0 = block % call->blocks_per_head * AK_BLOCK_ROWS;
+    if (span.row1 - span.row0 > AK_BLOCK_ROWS) span.row1 = span.row0 + AK_BLOCK_ROWS;
+    return span;
+}
+
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+static size_t lanes_bytes(const attend_call *call)
+{
+    return ak_line((size_t)call->max_rows * (size_t)call->problem->kernels->lanes * call->problem->real_size);
+}
+
+static size_t report_entries(const attend_call *call)
+{
+    return (size_t)call->max_rows * (size_t)(LONG_ROW_REPORT + call->options->n_groups + call->options->topk);
+}
+
+static size_t workspace_bytes(const attend_call *call)
+{
+    const ak_problem *problem = call->problem;
+    const ak_state_shape shape = shape_of(call, call->max_rows);
+    const size_t row_reals = ak_line((size_t)call->max_rows * problem->real_size);
+    return ak_block_bytes(problem, call->max_rows) + 5 * lanes_bytes(call) + 3 * row_reals +
+           (size_t)call->n_pool * ak_state_bytes(&shape, problem->real_size) + ak_line(report_entries(call) * sizeof(double)) +
+           ak_line((size_t)call->max_rows * sizeof(double)) + ak_line(AK_STREAM_KEYS * (size_t)problem->d * problem->real_size) +
+           (call->blocks_per_run == 1 && problem->dv && !call->values_in_place ? ak_packed_value_tile(problem) : 0);
+}
+
+static void bind_workspace(const attend_call *call, workspace *space, char *slab)
+{
+    const ak_problem *problem = call->problem;
+    const ak_state_shape shape = shape_of(call, call->max_rows);
+    const size_t lanes = lanes_bytes(call), row_reals = ak_line((size_t)call->max_rows * problem->real_size);
+    slab = ak_block_bind(&space->block, problem, call->max_rows, slab);
+    void **lane_arrays[] = {&space->lanes.l, &space->lanes.t, &space->lanes.u, &space->lanes.c, &space->lanes.r2};
+    for (int i = 0; i < 5; i++, slab += lanes) *lane_arrays[i] = slab;
+    space->lanes.m = slab;
+    space->lanes.alpha = slab + row_reals;
+    space->key_max = slab + 2 * row_reals;
+    slab += 3 * row_reals;
+    for (int i = 0; i < call->n_pool; i++, slab += ak_state_bytes(&shape, problem->real_size))
+        ak_state_bind(&shape, problem->real_size, slab, &space->pool[i]);
+    space->report = (double *)(void *)slab;
+    slab += ak_line(report_entries(call) * sizeof(double));
+    space->sink = (double *)(void *)slab;
+    slab += ak_line((size_t)call->max_rows * sizeof(double));
+    space->strip = slab;
+    space->value_tile = slab + ak_line(AK_STREAM_KEYS * (size_t)problem->d * problem->real_size);
+}
+
+/* ---- one tile, one chunk, one block --------------------------------------------------------------------------- */
+
+static void tile_values(const attend_call *call, workspace *space, const ak_matrix *v, const ak_packed *packed, int64_t number,
+                        ak_row_state *state)
+{
+    const ak_problem *problem = call->problem;
+    const ak_tile_kernels *kernels = problem->kernels;
+    const ak_tile *tile = &space->block.tile;
+    const void *from;
+    ptrdiff_t row_stride = kernels->lanes, panel_stride = (ptrdiff_t)AK_TILE * kernels->lanes;
+    int finite = 1;
+    if (packed) {
+        const size_t at = (size_t)(number - packed->first);
+        from = packed->values + at * ak_packed_value_tile(problem);
+        finite = packed->finite[at];
+    } else if (call->values_in_place) {
+        from = v->data + tile->key0 * v->row_stride;
+        row_stride = v->row_stride / (ptrdiff_t)problem->real_size;
+        panel_stride = kernels->lanes;
+        if (tile->has_bits) finite = kernels->values_finite(v, tile->key0, tile->n_keys, problem->dv);
+    } else {
+        finite = kernels->pack_values(v, tile->key0, tile->n_keys, problem->dv, space->value_tile, panel_stride);
+        from = space->value_tile;
+    }
+    (tile->has_bits && !finite ? kernels->values_skipping : kernels->values)(tile, from, row_stride, panel_stride, ak_value_panels(problem),
+                                                                             space->lanes.alpha, state->acc, call->acc_stride);
+}
+
+static void absorb_tile(const attend_call *call, workspace *space, const ak_matrix *k, const ak_matrix *v, const ak_packed *packed,
+                        int64_t number, ak_row_state *state)
+{
+    const ak_problem *problem = call->problem;
+    const ak_tile_kernels *kernels = problem->kernels;
+    const ak_row_options *options = call->options;
+    ak_block *block = &space->block;
+    if (packed) ak_block_scores(block, packed->keys + (size_t)(number - packed->first) * ak_packed_key_tile(problem));
+    else ak_block_stream_scores(block, k, space->strip);
+    ak_tile *tile = &block->tile;
+    if (call->stats & AK_STAT_COUNT)
+        for (int r = 0; r < tile->n_rows; r++) {
+            if (!tile->has_bits) state->count[r] += tile->n_keys;
+            else
+                for (int w = 0; w < AK_TILE_WORDS; w++) state->count[r] += __builtin_popcountll(tile->bits[r][w]);
+        }
+    if (call->stats & AK_STAT_TOPK) kernels->top_scores(tile, options->topk, state->top_s, state->top_j);
+    kernels->weights(tile, call->stats, &space->lanes);
+    if (call->stats & AK_STAT_SINK) kernels->sink_mass(tile, space->lanes.alpha, options->sink_size, state->sink);
+    if (call->stats & AK_STAT_GROUPS)
+        kernels->group_mass(tile, space->lanes.alpha, options->groups + tile->key0, options->n_groups, state->groups);
+    if (options->dropout_keep.matrix.data) kernels->dropout(tile, space->keep, options->dropout_keep.matrix.col_stride, options->dropout_scale);
+    if (call->acc_stride) tile_values(call, space, v, packed, number, state);
+}
+
+/* One chunk of the block in `space`; the state comes from `fresh` when the first tile is met. -1 = stopped, 0 = empty. */
+static int absorb_chunk(const attend_call *call, workspace *space, const ak_matrix *k, const ak_matrix *v, const ak_packed *packed,
+                        int64_t first, int64_t last, ak_row_state *state, ak_run *run, int thread)
+{
+    const ak_problem *problem = call->problem;
+    const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
+    int filled = 0;
+    for (int64_t number = first; number < last; number++) {
+        if (ak_run_stopped(run, thread)) return -1;
+        if (!ak_block_meet(&space->block, number)) continue;
+        if (!filled) {
+            filled = 1;
+            space->lanes.d1 = state->d1;
+            space->lanes.d2 = state->d2;
+            space->lanes.da = state->da;
+            space->lanes.argmax = state->argmax;
+            problem->kernels->lanes_reset(shape.n_rows, call->stats, &space->lanes);
+            ak_state_reset(&shape, problem->real_size, state);
+        }
+        absorb_tile(call, space, k, v, packed, number, state);
+    }
+    if (filled) problem->kernels->lanes_finish(shape.n_rows, call->stats, &space->lanes, state);
+    return filled;
+}
+
+static void begin_block(const attend_call *call, workspace *space, ak_block_span span)
+{
+    const ak_problem *problem = call->problem;
+    ak_block_place(&space->block, span, NULL);
+    ak_block_load(&space->block);
+    const ak_operand *keep = &call->options->dropout_keep;
+    if (!keep->matrix.data) return;
+    for (int r = 0; r < space->block.rows.n_rows; r++) {
+        const ak_matrix matrix = ak_head_matrix(problem, keep, space->block.rows.head[r], 1);
+        space->keep[r] = matrix.data + space->block.rows.index[r] * matrix.row_stride;
+    }
+}
+
+/* ---- final numbers -------------------------------------------------------------------------------------------- */
+
+static void put_reals(void *to, size_t real_size, int64_t at, const double *from, int64_t n)
+{
+    if (to == NULL) return;
+    for (int64_t i = 0; i < n; i++) {
+        const double x = from[i] != from[i] ? __builtin_nan("") : from[i] + 0.0;
+        if (real_size == sizeof(float)) ((float *)to)[at + i] = (float)x;
+        else ((double *)to)[at + i] = x;
+    }
+}
+
+static void copy_rows(void *to, size_t real_size, int64_t at, const void *from, int64_t n)
+{
+    if (to) memcpy((char *)to + (size_t)at * real_size, from, (size_t)n * real_size);
+}
+
+static void read_sinks(const attend_call *call, workspace *space)
+{
+    const ak_operand *sinks = &call->options->sink_logits;
+    const ak_rows *rows = &space->block.rows;
+    for (int r = 0; r < rows->n_rows; r++) {
+        const ak_matrix matrix = ak_head_matrix(call->problem, sinks, rows->head[r], 1);
+        memcpy(&space->sink[r], matrix.data + rows->index[r] * matrix.row_stride, sizeof(double));
+    }
+}
+
+static void finish_block(const attend_call *call, workspace *space, ak_row_state *state)
+{
+    const ak_problem *problem = call->problem;
+    const ak_row_outputs *out = call->out;
+    const ak_row_options *options = call->options;
+    const size_t size = problem->real_size;
+    const ak_block_span span = space->block.span;
+    const int n = space->block.rows.n_rows;
+    const int64_t at = span.head * problem->lq + span.row0;
+    const ak_state_shape shape = shape_of(call, n);
+
+    copy_rows(out->state_m, size, at, state->m, n);
+    copy_rows(out->state_l, size, at, state->l, n);
+    if (out->state_acc)
+        for (int r = 0; r < n; r++)
+            memcpy((char *)out->state_acc + (size_t)(at + r) * (size_t)problem->dv * size,
+                   (const char *)state->acc + (size_t)r * (size_t)call->acc_stride * size, (size_t)problem->dv * size);
+
+    memcpy(space->key_max, state->m, (size_t)n * size);
+    const double *sink = NULL;
+    if (options->sink_logits.matrix.data) {
+        read_sinks(call, space);
+        sink = space->sink;
+        problem->kernels->state_sink(&shape, state, sink);
+    }
+    if (out->norm_max) {
+        copy_rows(out->norm_max, size, at, state->m, n);
+        for (int r = 0; r < n; r++) {
+            if (size == sizeof(float)) {
+                const float l = ((const float *)state->l)[r];
+                ((float *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
+            } else {
+                const double l = ((const double *)state->l)[r];
+                ((double *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
+            }
+        }
+    }
+    double *slots = space->report;
+    ak_report report;
+    double **const targets[] = {&report.lse,      &report.entropy,     &report.purity,       &report.max_weight,
+                                &report.mean_logit, &report.sink_logit_mass, &report.distance, &report.distance_sq,
+                                &report.abs_distance, &report.sink_mass};
+    void *const wanted[] = {out->lse,        out->entropy,         out->purity,   out->max_weight,  out->mean_logit,
+                            out->sink_logit_mass, out->distance, out->distance_sq, out->abs_distance, out->sink_mass};
+    int any = 0;
+    for (int i = 0; i < 10; i++, slots += call->max_rows) {
+        *targets[i] = wanted[i] ? slots : NULL;
+        any |= wanted[i] != NULL;
+    }
+    report.group_mass = out->group_mass ? slots : NULL;
+    report.topk_weight = out->topk_weight ? slots + (size_t)call->max_rows * (size_t)options->n_groups : NULL;
+    if (any || report.group_mass || report.topk_weight) problem->kernels->state_report(&shape, state, space->key_max, sink, &report);
+    for (int i = 0; i < 10; i++)
+        if (wanted[i]) put_reals(wanted[i], size, at, *targets[i], n);
+    if (report.group_mass) put_reals(out->group_mass, size, at * options->n_groups, report.group_mass, (int64_t)n * options->n_groups);
+    if (report.topk_weight) put_reals(out->topk_weight, size, at * options->topk, report.topk_weight, (int64_t)n * options->topk);
+    if (out->argmax) memcpy(out->argmax + at, state->argmax, (size_t)n * sizeof(int64_t));
+    if (out->count) memcpy(out->count + at, state->count, (size_t)n * sizeof(int64_t));
+    if (out->topk_index) memcpy(out->topk_index + at * options->topk, state->top_j, (size_t)n * (size_t)options->topk * sizeof(int64_t));
+    if (out->out.matrix.data) {
+        problem->kernels->state_out(&shape, state);
+        ak_matrix matrix = out->out.matrix;
+        int64_t head = -1;
+        for (int r = 0; r < n; r++) {
+            if (space->block.rows.head[r] != head) {
+                head = space->block.rows.head[r];
+                matrix = ak_head_matrix(problem, &out->out, head, 1);
+            }
+            problem->kernels->store_row((const char *)state->acc + (size_t)r * (size_t)call->acc_stride * size, problem->dv,
+                                        (char *)(uintptr_t)matrix.data + space->block.rows.index[r] * matrix.row_stride, matrix.col_stride,
+                                        matrix.dtype);
+        }
+    }
+}
+
+/* The merged state of all chunks in `counter`, or an empty one in `spare`. */
+static ak_row_state *merged_state(const attend_call *call, workspace *space, ak_counter *counter, ak_row_state *spare)
+{
+    const int entry = ak_counter_finish(counter);
+    if (entry >= 0) return &counter->pool[entry];
+    const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
+    space->lanes.d1 = spare->d1;
+    space->lanes.d2 = spare->d2;
+    space->lanes.da = spare->da;
+    space->lanes.argmax = spare->argmax;
+    call->problem->kernels->lanes_reset(shape.n_rows, call->stats, &space->lanes);
+    ak_state_reset(&shape, call->problem->real_size, spare);
+    call->problem->kernels->lanes_finish(shape.n_rows, call->stats, &space->lanes, spare);
+    return spare;
+}
+
+/* ---- tasks ---------------------------------------------------------------------------------------------------- */
+
+static void run_matrices(const attend_call *call, int64_t run, ak_matrix *k, ak_matrix *v)
+{
+    const ak_problem *problem = call->problem;
+    const int64_t head = run * call->per_run;
+    *k = ak_head_matrix(problem, &problem->k, head, problem->kv_group);
+    *v = ak_head_matrix(problem, &problem->v, head, problem->kv_group);
+}
+
+/* A whole block: every chunk it touches, then its final numbers. 0 = stopped. */
+static int do_block(const attend_call *call, int64_t run_number, int64_t block, const ak_packed *packed, ak_run *run, int thread)
+{
+    const ak_problem *problem = call->problem;
+    workspace *space = &call->spaces[thread];
+    ak_matrix k, v;
+    run_matrices(call, run_number, &k, &v);
+    begin_block(call, space, span_of(call, run_number, block));
+    const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
+    ak_counter counter;
+    ak_counter_start(&counter, problem->kernels, &shape, space->pool, call->n_pool);
+    int64_t first, last;
+    ak_block_tiles(&space->block, &first, &last);
+    if (first < last) ak_counter_push_empty(&counter, first / AK_CHUNK_TILES);
+    while (first < last) {
+        int64_t stop = (first / AK_CHUNK_TILES + 1) * AK_CHUNK_TILES;
+        if (stop > last) stop = last;
+        const int fresh = ak_counter_take(&counter);
+        const int filled = absorb_chunk(call, space, &k, &v, packed, first, stop, &space->pool[fresh], run, thread);
+        if (filled < 0) return 0;
+        if (!filled) ak_counter_return(&counter, fresh);
+        ak_counter_push(&counter, filled ? fresh : -1);
+        first = stop;
+    }
+    finish_block(call, space, merged_state(call, space, &counter, &space->pool[call->n_pool - 1]));
+    return 1;
+}
+
+static void stream_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    do_block(ctx, task, 0, NULL, run, thread);
+}
+
+static void pack_run(const attend_call *call, int64_t run_number, ak_packed *packed, ak_run *run, int thread)
+{
+    ak_matrix k, v;
+    run_matrices(call, run_number, &k, &v);
+    for (int64_t tile = packed->first; tile < packed->last && !ak_run_stopped(run, thread); tile++)
+        ak_pack_tile(call->problem, packed, &k, &v, tile);
+}
+
+static void whole_run_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    ak_packed *packed = &call->thread_packed[thread];
+    pack_run(call, task, packed, run, thread);
+    for (int64_t block = call->blocks_per_run - 1; block >= 0; block--)
+        if (!do_block(call, task, block, packed, run, thread)) return;
+}
+
+static void pack_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    (void)thread;
+    (void)run;
+    ak_matrix k, v;
+    run_matrices(call, call->run, &k, &v);
+    ak_pack_tile(call->problem, &call->packed, &k, &v, call->packed.first + task);
+}
+
+/* Last block first: under causal masks it is the longest. */
+static void block_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    do_block(call, call->run, call->blocks_per_run - 1 - task, &call->packed, run, thread);
+}
+
+/* Chunks as tasks: one state per (block, chunk), for the blocks of all runs (streaming) or of the run in work. */
+static void chunk_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    workspace *space = &call->spaces[thread];
+    const int streaming = call->blocks_per_run == 1;
+    const int64_t block = task / call->n_chunks, chunk = task % call->n_chunks, run_number = streaming ? block : call->run;
+    ak_matrix k, v;
+    run_matrices(call, run_number, &k, &v);
+    begin_block(call, space, span_of(call, run_number, streaming ? 0 : block));
+    int64_t first, last;
+    ak_block_tiles(&space->block, &first, &last);
+    if (first < chunk * AK_CHUNK_TILES) first = chunk * AK_CHUNK_TILES;
+    if (last > (chunk + 1) * AK_CHUNK_TILES) last = (chunk + 1) * AK_CHUNK_TILES;
+    const int filled = absorb_chunk(call, space, &k, &v, streaming ? NULL : &call->packed, first, last, &call->chunk_states[task], run, thread);
+    call->chunk_filled[task] = filled > 0;
+}
+
+static void merge_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    workspace *space = &call->spaces[thread];
+    const int streaming = call->blocks_per_run == 1;
+    (void)run;
+    begin_block(call, space, span_of(call, streaming ? task : call->run, streaming ? 0 : task));
+    const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
+    ak_counter counter;
+    ak_counter_start(&counter, call->problem->kernels, &shape, call->chunk_states + task * call->n_chunks, 0);
+    for (int64_t chunk = 0; chunk < call->n_chunks; chunk++)
+        ak_counter_push(&counter, call->chunk_filled[task * call->n_chunks + chunk] ? (int)chunk : -1);
+    finish_block(call, space, merged_state(call, space, &counter, &space->pool[call->n_pool - 1]));
+}
+
+/* ---- the call ------------------------------------------------------------------------------------------------- */
+
+static int wanted_stats(const ak_row_outputs *out, const ak_row_options *options)
+{
+    int stats = 0;
+    if (out->entropy || out->mean_logit) stats |= AK_STAT_ENTROPY;
+    if (out->purity) stats |= AK_STAT_PURITY;
+    if (out->distance || out->distance_sq || out->abs_distance) stats |= AK_STAT_DISTANCE;
+    if (out->argmax) stats |= AK_STAT_ARGMAX;
+    if (out->count) stats |= AK_STAT_COUNT;
+    if (options->topk > 0) stats |= AK_STAT_TOPK;
+    if (out->group_mass) stats |= AK_STAT_GROUPS;
+    if (out->sink_mass) stats |= AK_STAT_SINK;
+    return stats;
+}
+
+/* A team costs more than it saves on short calls. */
+static int threads_for(const ak_problem *problem)
+{
+    const double flops = 2.0 * (double)problem->n_heads * (double)problem->lq * (double)problem->lk * (double)(problem->d + problem->dv);
+    return flops < 8e6 ? 1 : problem->n_threads;
+}
+
+static ak_status run_everything(attend_call *call, int n_threads, int split, int whole_runs)
+{
+    const ak_problem *problem = call->problem;
+    const ak_poll *poll = problem->poll;
+    if (call->blocks_per_run == 1) {
+        if (!split) return ak_run_tasks((ptrdiff_t)call->n_runs, n_threads, stream_task, call, poll);
+        AK_TRY(ak_run_tasks((ptrdiff_t)(call->n_runs * call->n_chunks), n_threads, chunk_task, call, poll));
+        return ak_run_tasks((ptrdiff_t)call->n_runs, n_threads, merge_task, call, poll);
+    }
+    if (whole_runs) return ak_run_tasks((ptrdiff_t)call->n_runs, n_threads, whole_run_task, call, poll);
+    for (call->run = 0; call->run < call->n_runs; call->run++) {
+        AK_TRY(ak_run_tasks((ptrdiff_t)(call->packed.last - call->packed.first), n_threads, pack_task, call, poll));
+        if (!split) {
+            AK_TRY(ak_run_tasks((ptrdiff_t)call->blocks_per_run, n_threads, block_task, call, poll));
+            continue;
+        }
+        AK_TRY(ak_run_tasks((ptrdiff_t)(call->blocks_per_run * call->n_chunks), n_threads, chunk_task, call, poll));
+        AK_TRY(ak_run_tasks((ptrdiff_t)call->blocks_per_run, n_threads, merge_task, call, poll));
+    }
+    return AK_OK;
+}
+
+static size_t packed_bytes(const attend_call *call)
+{
+    const ak_problem *problem = call->problem;
+    const size_t tiles = (size_t)(call->packed.last - call->packed.first);
+    return tiles * (ak_packed_key_tile(problem) + ak_packed_value_tile(problem)) + ak_line(tiles);
+}
+
+static void bind_packed(const attend_call *call, ak_packed *packed, char *slab)
+{
+    const size_t tiles = (size_t)(call->packed.last - call->packed.first);
+    *packed = call->packed;
+    packed->keys = slab;
+    packed->values = slab + tiles * ak_packed_key_tile(call->problem);
+    packed->finite = (unsigned char *)packed->values + tiles * ak_packed_value_tile(call->problem);
+}
+
+ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, const ak_row_outputs *out)
+{
+    if (problem->n_heads == 0 || problem->lq == 0) return AK_OK;
+    attend_call call = {.problem = problem, .options = options, .out = out, .stats = wanted_stats(out, options)};
+    const int lanes = problem->kernels->lanes;
+    call.acc_stride = problem->dv ? (ptrdiff_t)ak_value_panels(problem) * lanes : 0;
+    cut_blocks(&call);
+    call.n_pool = ak_counter_pool(call.n_chunks) + 1;
+    const ak_matrix *v = &problem->v.matrix;
+    call.values_in_place = problem->dv && v->dtype == (problem->real_size == 4 ? AK_F32 : AK_F64) && problem->dv % lanes == 0 &&
+                           v->col_stride == (ptrdiff_t)problem->real_size && v->row_stride % (ptrdiff_t)problem->real_size == 0 &&
+                           (uintptr_t)v->data % problem->real_size == 0;
+    for (int a = 0; a < problem->n_batch; a++) call.values_in_place &= problem->v.head_strides[a] % (ptrdiff_t)problem->real_size == 0;
+
+    const int n_threads = threads_for(problem);
+    const int streaming = call.blocks_per_run == 1;
+    const int whole_runs = !streaming && (n_threads == 1 || call.n_runs >= 4 * n_threads);
+    const int64_t units = streaming ? call.n_runs : call.blocks_per_run;
+    const int split = n_threads > 1 && !whole_runs && call.n_chunks > 1 && units < 4 * n_threads;
+    call.packed.last = ak_plan_n_tiles(problem->lk);
+    if (problem->plan.n_nodes && !problem->plan_per_head) {
+        ak_plan_tile_range(&problem->plan, NULL, 0, problem->lq, &call.packed.first, &call.packed.last);
+        if (call.packed.last < call.packed.first) call.packed.last = call.packed.first;
+    }
+
+    /* Everything the call needs, before it writes anything. */
+    const size_t space_bytes = workspace_bytes(&call), pack = streaming ? 0 : packed_bytes(&call);
+    const ak_state_shape shape = shape_of(&call, call.max_rows);
+    const size_t n_states = split ? (size_t)(units * call.n_chunks) : 0, state_bytes = ak_state_bytes(&shape, problem->real_size);
+    ak_status status = AK_NO_MEMORY;
+    char *slab = ak_alloc_array((size_t)n_threads, space_bytes);
+    char *packed_slab = ak_alloc_array(whole_runs ? (size_t)n_threads : 1, pack);
+    char *state_slab = ak_alloc_array(n_states, state_bytes);
+    call.spaces = ak_alloc_array((size_t)n_threads, sizeof *call.spaces);
+    call.thread_packed = ak_alloc_array((size_t)n_threads, sizeof *call.thread_packed);
+    call.chunk_states = ak_alloc_array(n_states, sizeof *call.chunk_states);
+    call.chunk_filled = ak_alloc(n_states);
+    if (slab && packed_slab && state_slab && call.spaces && call.thread_packed && call.chunk_states && call.chunk_filled) {
+        for (int t = 0; t < n_threads; t++) {
+            bind_workspace(&call, &call.spaces[t], slab + (size_t)t * space_bytes);
+            if (whole_runs) bind_packed(&call, &call.thread_packed[t], packed_slab + (size_t)t * pack);
+        }
+        if (!streaming && !whole_runs) bind_packed(&call, &call.packed, packed_slab);
+        for (size_t i = 0; i < n_states; i++) ak_state_bind(&shape, problem->real_size, state_slab + i * state_bytes, &call.chunk_states[i]);
+        status = run_everything(&call, n_threads, split, whole_runs);
+    }
+    ak_free(call.chunk_filled);
+    ak_free(call.chunk_states);
+    ak_free(call.thread_packed);
+    ak_free(call.spaces);
+    ak_free(state_slab);
+    ak_free(packed_slab);
+    ak_free(slab);
+    return status;
+}
+
+void ak_merge_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, void *a_m, void *a_l, void *a_acc, const void *b_m,
+                     const void *b_l, const void *b_acc)
+{
+    const size_t size = kernels->lanes == 16 ? sizeof(float) : sizeof(double);
+    ak_state_shape shape = {.n_rows = 1, .acc_stride = dv};
+    for (int64_t r = 0; r < n_rows; r++) {
+        const size_t row = (size_t)r * size, values = (size_t)r * (size_t)dv * size;
+        ak_row_state a = {.m = (char *)a_m + row, .l = (char *)a_l + row, .acc = (char *)a_acc + values};
+        ak_row_state b = {.m = (char *)(uintptr_t)b_m + row, .l = (char *)(uintptr_t)b_l + row, .acc = (char *)(uintptr_t)b_acc + values};
+        kernels->state_merge(&shape, &a, &b);
+    }
+}
