@@ -113,6 +113,7 @@ static void bind_workspace(const attend_call *call, workspace *space, char *slab
     const ak_state_shape shape = shape_of(call, call->max_rows);
     const size_t lanes = lanes_bytes(call), row_reals = ak_line((size_t)call->max_rows * problem->real_size);
     slab = ak_block_bind(&space->block, problem, call->max_rows, slab);
+    if (call->options->dropout_keep.matrix.data) space->block.steps_mask = 1; /* it clears bits */
     void **lane_arrays[] = {&space->lanes.l, &space->lanes.t, &space->lanes.u, &space->lanes.c, &space->lanes.r2};
     for (int i = 0; i < 5; i++, slab += lanes) *lane_arrays[i] = slab;
     space->lanes.m = slab;

@@ -197,13 +197,17 @@ static void R(sink_mass)(const ak_tile *tile, const void *alpha_, int64_t sink_s
     }
 }
 
-/* Dropout acts on the values only: after the sums of a row, before P V. */
+/* Dropout acts on the values only: after the sums of a row, before P V. A dropped key is as good as forbidden there. */
 static void R(dropout)(ak_tile *tile, const char *const *keep_rows, ptrdiff_t col_stride, double z)
 {
     for (int r = 0; r < tile->n_rows; r++) {
         real *p = (real *)tile->s + r * AK_TILE;
         const int g = r / AK_GROUP_ROWS;
         for (int j = tile->group_first[g]; j < tile->group_last[g]; j++)
-            p[j] = keep_rows[r][(tile->key0 + j) * col_stride] ? p[j] * (real)z : 0;
+            if (keep_rows[r][(tile->key0 + j) * col_stride]) p[j] *= (real)z;
+            else {
+                p[j] = 0;
+                tile->bits[r][j / 64] &= ~((uint64_t)1 << (j % 64));
+            }
     }
 }
