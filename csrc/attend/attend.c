@@ -304,6 +304,7 @@ static void finish_block(const attend_call *call, workspace *space, ak_row_state
         if (wanted[i]) put_reals(wanted[i], size, at, *targets[i], n);
     if (report.group_mass) put_reals(out->group_mass, size, at * options->n_groups, report.group_mass, (int64_t)n * options->n_groups);
     if (report.topk_weight) put_reals(out->topk_weight, size, at * options->topk, report.topk_weight, (int64_t)n * options->topk);
+    problem->kernels->state_indices(&shape, state);
     if (out->argmax) memcpy(out->argmax + at, state->argmax, (size_t)n * sizeof(int64_t));
     if (out->count) memcpy(out->count + at, state->count, (size_t)n * sizeof(int64_t));
     if (out->topk_index) memcpy(out->topk_index + at * options->topk, state->top_j, (size_t)n * (size_t)options->topk * sizeof(int64_t));
@@ -576,5 +577,20 @@ void ak_merge_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, voi
         ak_row_state a = {.m = (char *)a_m + row, .l = (char *)a_l + row, .acc = (char *)a_acc + values};
         ak_row_state b = {.m = (char *)(uintptr_t)b_m + row, .l = (char *)(uintptr_t)b_l + row, .acc = (char *)(uintptr_t)b_acc + values};
         kernels->state_merge(&shape, &a, &b);
+    }
+}
+
+void ak_finish_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, void *m, void *l, void *acc, const double *sink, double *lse)
+{
+    const size_t size = kernels->lanes == 16 ? sizeof(float) : sizeof(double);
+    const ak_state_shape shape = {.n_rows = 1, .acc_stride = dv};
+    for (int64_t r = 0; r < n_rows; r++) {
+        ak_row_state state = {.m = (char *)m + (size_t)r * size, .l = (char *)l + (size_t)r * size,
+                              .acc = (char *)acc + (size_t)r * (size_t)dv * size};
+        if (sink) kernels->state_sink(&shape, &state, sink + r);
+        const ak_report report = {.lse = lse + r};
+        kernels->state_report(&shape, &state, state.m, NULL, &report);
+        kernels->state_out(&shape, &state);
+        kernels->store_row(state.acc, dv, state.acc, (ptrdiff_t)size, size == sizeof(float) ? AK_F32 : AK_F64);
     }
 }

@@ -29,5 +29,7 @@ ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, co
 /* Merge raw states (m, l, acc) of n_rows rows, a <- a with b, b the side of higher keys. Arrays of REAL. */
 void ak_merge_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, void *a_m, void *a_l, void *a_acc, const void *b_m,
                      const void *b_l, const void *b_acc);
+/* Raw states to final numbers, in place: acc becomes the output. sink: a logit per row or NULL. */
+void ak_finish_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, void *m, void *l, void *acc, const double *sink, double *lse);
 
 #endif

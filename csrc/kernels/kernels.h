@@ -158,6 +158,8 @@ typedef struct ak_tile_kernels {
     void (*state_sink)(const ak_state_shape *shape, ak_row_state *a, const double *logits);
     void (*state_report)(const ak_state_shape *shape, const ak_row_state *state, const void *key_max, const double *sink,
                          const ak_report *to);
+    /* Indices of rows with a NaN score become -1; after state_report. */
+    void (*state_indices)(const ak_state_shape *shape, ak_row_state *state);
     /* acc <- acc / l, 0 for empty rows */
     void (*state_out)(const ak_state_shape *shape, const ak_row_state *state);
 

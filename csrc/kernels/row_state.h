@@ -200,8 +200,19 @@ static void R(state_report)(const ak_state_shape *shape, const ak_row_state *sta
         if (shape->stats & AK_STAT_TOPK && to->topk_weight)
             for (int i = 0; i < shape->topk; i++) {
                 const ptrdiff_t at = (ptrdiff_t)r * shape->topk + i;
-                to->topk_weight[at] = state->top_j[at] < 0 ? 0 : R(ratio_one)((double)((const real *)state->top_s)[at], m) / l;
+                to->topk_weight[at] = l != l ? l : state->top_j[at] < 0 ? 0 : R(ratio_one)((double)((const real *)state->top_s)[at], m) / l;
             }
+    }
+}
+
+/* A row with a NaN score has no largest key. */
+static void R(state_indices)(const ak_state_shape *shape, ak_row_state *state)
+{
+    for (int r = 0; r < shape->n_rows; r++) {
+        const real l = ((const real *)state->l)[r];
+        if (l == l) continue;
+        if (state->argmax) state->argmax[r] = -1;
+        for (int i = 0; i < shape->topk && state->top_j; i++) state->top_j[(ptrdiff_t)r * shape->topk + i] = -1;
     }
 }
 
@@ -212,6 +223,9 @@ static void R(state_out)(const ak_state_shape *shape, const ak_row_state *state)
         real *acc = (real *)state->acc + r * shape->acc_stride;
         const real l = ((const real *)state->l)[r];
         const vreal by = V(set1)(l == 0 ? 1 : l);
-        for (ptrdiff_t c = 0; c < shape->acc_stride; c += VL) V(store)(acc + c, V(div)(V(load)(acc + c), by));
+        for (ptrdiff_t c = 0; c < shape->acc_stride; c += VL) {
+            const int width = shape->acc_stride - c < VL ? (int)(shape->acc_stride - c) : VL;
+            V(store_first)(acc + c, V(div)(V(load_first)(acc + c, width), by), width);
+        }
     }
 }

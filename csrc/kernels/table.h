@@ -24,6 +24,7 @@ static const ak_tile_kernels R(tile_kernels) = {
     .state_merge = R(state_merge),
     .state_sink = R(state_sink),
     .state_report = R(state_report),
+    .state_indices = R(state_indices),
     .state_out = R(state_out),
     .probabilities = R(probabilities),
     .dropout = R(dropout),

@@ -285,29 +285,59 @@ done:
     return result;
 }
 
-/* merge_states(m, l, acc, m2, l2, acc2): the first three, contiguous and of one real type, become the merged state. */
+/* m, l and acc of raw states: contiguous arrays of one real type, acc with dv values per row. */
+static int state_args(PyObject *const *args, int n_states, void **data, const ak_tile_kernels **kernels, npy_intp *n, int *dv)
+{
+    const ak_kernels *chosen = ak_kernels_of(ak_isa_chosen());
+    for (int i = 0; i < 3 * n_states; i++) {
+        if (!PyArray_Check(args[i])) {
+            PyErr_SetString(PyExc_TypeError, "raw states are arrays");
+            return -1;
+        }
+        PyArrayObject *array = (PyArrayObject *)args[i];
+        if (i == 0) *n = PyArray_SIZE(array);
+        if (i == 2) *dv = PyArray_NDIM(array) ? (int)PyArray_DIM(array, PyArray_NDIM(array) - 1) : 0;
+        const int type = PyArray_TYPE(array);
+        if ((type != NPY_FLOAT && type != NPY_DOUBLE) || type != PyArray_TYPE((PyArrayObject *)args[0]) ||
+            (i % 3 < 2 && !is_vector(array, *n)) || (i % 3 == 2 && !is_vector(array, *n * *dv))) {
+            PyErr_SetString(PyExc_ValueError, "raw states of different shapes or types");
+            return -1;
+        }
+        *kernels = type == NPY_FLOAT ? chosen->f32 : chosen->f64;
+        data[i] = PyArray_DATA(array);
+    }
+    return 0;
+}
+
+/* merge_states(m, l, acc, m2, l2, acc2): the first three become the merged state. */
 PyObject *ak_py_merge_states(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
 {
     (void)module;
-    if (check_count("merge_states", n_args, 6) < 0) return NULL;
-    PyArrayObject *arrays[6];
-    for (int i = 0; i < 6; i++) {
-        if (!PyArray_Check(args[i])) {
-            PyErr_SetString(PyExc_TypeError, "merge_states takes arrays");
-            return NULL;
-        }
-        arrays[i] = (PyArrayObject *)args[i];
+    void *data[6];
+    const ak_tile_kernels *kernels;
+    npy_intp n = 0;
+    int dv = 0;
+    if (check_count("merge_states", n_args, 6) < 0 || state_args(args, 2, data, &kernels, &n, &dv) < 0) return NULL;
+    ak_merge_states(kernels, n, dv, data[0], data[1], data[2], data[3], data[4], data[5]);
+    Py_RETURN_NONE;
+}
+
+/* finish_states(m, l, acc, sink, lse): acc becomes the output, lse (double) is filled; m and l are used up. */
+PyObject *ak_py_finish_states(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
+{
+    (void)module;
+    void *data[3];
+    const ak_tile_kernels *kernels;
+    npy_intp n = 0;
+    int dv = 0;
+    if (check_count("finish_states", n_args, 5) < 0 || state_args(args, 1, data, &kernels, &n, &dv) < 0) return NULL;
+    PyArrayObject *sink = array_arg(args[3], "sink_logits", NPY_DOUBLE);
+    PyArrayObject *lse = PyErr_Occurred() ? NULL : array_arg(args[4], "lse", NPY_DOUBLE);
+    if (PyErr_Occurred()) return NULL;
+    if (!lse || !is_vector(lse, n) || (sink && !is_vector(sink, n))) {
+        PyErr_SetString(PyExc_ValueError, "sink_logits and lse must have one entry per row");
+        return NULL;
     }
-    const int type = PyArray_TYPE(arrays[0]);
-    const npy_intp n = PyArray_SIZE(arrays[0]);
-    const npy_intp dv = PyArray_NDIM(arrays[2]) ? PyArray_DIM(arrays[2], PyArray_NDIM(arrays[2]) - 1) : 0;
-    for (int i = 0; i < 6; i++)
-        if ((type != NPY_FLOAT && type != NPY_DOUBLE) || PyArray_TYPE(arrays[i]) != type || !is_vector(arrays[i], i % 3 == 2 ? n * dv : n)) {
-            PyErr_SetString(PyExc_ValueError, "merge_states: arrays of different shapes or types");
-            return NULL;
-        }
-    const ak_kernels *kernels = ak_kernels_of(ak_isa_chosen());
-    ak_merge_states(type == NPY_FLOAT ? kernels->f32 : kernels->f64, n, (int)dv, PyArray_DATA(arrays[0]), PyArray_DATA(arrays[1]),
-                    PyArray_DATA(arrays[2]), PyArray_DATA(arrays[3]), PyArray_DATA(arrays[4]), PyArray_DATA(arrays[5]));
+    ak_finish_states(kernels, n, dv, data[0], data[1], data[2], sink ? PyArray_DATA(sink) : NULL, PyArray_DATA(lse));
     Py_RETURN_NONE;
 }

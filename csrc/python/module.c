@@ -10,6 +10,7 @@ static PyMethodDef methods[] = {
     {"map_columns", (PyCFunction)(void (*)(void))ak_py_map_columns, METH_FASTCALL, NULL},
     {"map_blocks", (PyCFunction)(void (*)(void))ak_py_map_blocks, METH_FASTCALL, NULL},
     {"merge_states", (PyCFunction)(void (*)(void))ak_py_merge_states, METH_FASTCALL, NULL},
+    {"finish_states", (PyCFunction)(void (*)(void))ak_py_finish_states, METH_FASTCALL, NULL},
     AK_PY_PLAN_METHODS,
     {NULL, NULL, 0, NULL},
 };

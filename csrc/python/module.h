@@ -15,5 +15,6 @@ PyObject *ak_py_map_window(PyObject *module, PyObject *const *args, Py_ssize_t n
 PyObject *ak_py_map_columns(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 PyObject *ak_py_map_blocks(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 PyObject *ak_py_merge_states(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+PyObject *ak_py_finish_states(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 
 #endif
