@@ -1,6 +1,8 @@
 /* Everything a target compiles: the kernels for float and for double, and the table that names them. A target file defines
  * AK_TARGET_<ISA>, includes this, and names its table with AK_TARGET_TABLE. */
 #include "common.h"
+#define AK_SIMD_PROBES simd_probes
+#include "simd_probe.h"
 
 #define AK_REAL_IS_FLOAT 1
 #include "real.h"
@@ -25,4 +27,10 @@
 
 #define AK_TARGET_TABLE(isa, its_word)                                                                       \
     extern const ak_kernels ak_kernels_##isa;                                                                \
-    const ak_kernels ak_kernels_##isa = {.word = its_word, .f32 = &tile_kernels_f32, .f64 = &tile_kernels_f64}
+    const ak_kernels ak_kernels_##isa = {                                                                    \
+        .word = its_word,                                                                                    \
+        .f32 = &tile_kernels_f32,                                                                            \
+        .f64 = &tile_kernels_f64,                                                                            \
+        .probes = simd_probes,                                                                               \
+        .n_probes = (int)(sizeof simd_probes / sizeof simd_probes[0]),                                       \
+    }

@@ -172,7 +172,7 @@ static int parse_map_rows(ak_py_problem *parsed, PyObject *norm_max, PyObject *n
     rows->n = numbers ? PyArray_SIZE(numbers) : parsed->problem.lq;
     for (int64_t i = 0; rows->list && i < rows->n; i++)
         if (rows->list[i] < 0 || rows->list[i] >= parsed->problem.lq) {
-            PyErr_SetString(PyExc_IndexError, "rows: index out of range");
+            PyErr_SetString(PyExc_ValueError, "rows: index out of range");
             return -1;
         }
     return 0;

@@ -3,6 +3,7 @@
 #include "module.h"
 #include "plan_py.h"
 #include "runtime_py.h"
+#include "simd_py.h"
 
 static PyMethodDef methods[] = {
     {"attend", (PyCFunction)(void (*)(void))ak_py_attend, METH_FASTCALL, NULL},
@@ -12,6 +13,7 @@ static PyMethodDef methods[] = {
     {"merge_states", (PyCFunction)(void (*)(void))ak_py_merge_states, METH_FASTCALL, NULL},
     {"finish_states", (PyCFunction)(void (*)(void))ak_py_finish_states, METH_FASTCALL, NULL},
     AK_PY_PLAN_METHODS,
+    {"simd", ak_py_simd, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
