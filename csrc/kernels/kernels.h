@@ -171,11 +171,11 @@ typedef struct ak_tile_kernels {
     void (*columns)(const ak_tile *tile, const void *row_weight, void *sum, void *max);
 } ak_tile_kernels;
 
-struct ak_simd_probe;
+typedef struct ak_simd_probe ak_simd_probe;
 typedef struct ak_kernels {
     const char *word;
     const ak_tile_kernels *f32, *f64;
-    const struct ak_simd_probe *probes; /* the vector layer, for tests */
+    const ak_simd_probe *probes; /* the vector layer, for tests */
     int n_probes;
 } ak_kernels;
 
