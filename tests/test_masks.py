@@ -220,6 +220,32 @@ def test_narrow_ranges():
     assert _core.plan_range(nodes, L, L, (), 5000, 5064) == (3000 // TILE, 6999 // TILE + 1)
 
 
+def test_documents_that_fall_from_tile_to_tile():
+    segments = np.repeat([7, 5, 6], TILE)  # sorted within every tile, not across them
+    plan, same = masks.documents(segments), segments[:, None] == segments
+    check_plan(plan, same, np.random.default_rng(0), exact=True)
+    nodes = masks._lower(plan, segments.size, segments.size, ())
+    assert _core.plan_range(nodes, segments.size, segments.size, (), 0, 9) == (0, 1)
+
+
+def test_ranges_of_negated_plans():
+    L = 10_000
+    hole = masks._lower(~masks.window(3000, sinks=1000), L, L, ())
+    assert _core.plan_range(hole, L, L, (), 9000, 9064) == (1000 // TILE, -(-L // TILE))
+    hole = masks._lower(~masks.window(3000, right=None, sinks=1000), L, L, ())
+    assert _core.plan_range(hole, L, L, (), 9000, 9064) == (1000 // TILE, 6062 // TILE + 1)
+    rest = masks._lower(~(masks.causal() | masks.prefix(4000)), L, L, ())
+    assert _core.plan_range(rest, L, L, (), 100, 164) == (4000 // TILE, -(-L // TILE))
+    assert _core.plan_range(rest, L, L, (), 7000, 7064) == (7001 // TILE, -(-L // TILE))
+    assert _core.plan_range(masks._lower(masks.none(), L, L, ()), L, L, (), 0, L) == (0, 0)
+
+
+def test_the_largest_dilation_does_not_wrap():
+    for dilation in ((1 << 63) - 1, 1 << 62, 300):
+        row = _core.plan_row([("window", 3, 3, 0, dilation, 0)], 1000, 1000, (), 600, 2)
+        np.testing.assert_array_equal(np.flatnonzero(row), [600 - 2 * TILE])
+
+
 def test_bytes_other_than_one_count_as_true():
     raw = np.array([[0, 2, 128, 255, 1, 0, 64, 3, 0, 7]], np.uint8)
     nodes = [("dense", raw.view(bool))]

@@ -329,9 +329,8 @@ static void blocks_hull(const ak_pattern *p, const char *data, int64_t row0, int
     int64_t i0 = row0 / p->block_q, i1 = (row1 - 1) / p->block_q + 1, a = 0, b = ceil_div(lk, p->block_k);
     while (a < b && !blocks_column(p, data, i0, i1, a)) ++a;
     while (b > a && !blocks_column(p, data, i0, i1, b - 1)) --b;
-    *lo = a * p->block_k;
-    *hi = b > lk / p->block_k ? lk : b * p->block_k;
-    if (a >= b) *lo = *hi = 0;
+    *lo = a < b ? a * p->block_k : 0;
+    *hi = a >= b ? 0 : b > lk / p->block_k ? lk : b * p->block_k;
 }
 
 static void dense_bits(const ak_pattern *p, const char *data, int64_t row, int64_t base, int64_t end, uint64_t bits[AK_TILE_WORDS])
