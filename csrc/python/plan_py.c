@@ -71,8 +71,12 @@ static int read_matrix(ak_py_plan *out, PyObject *object, int64_t rows, int64_t 
     if (cols == 1) p->matrix.col_stride = 0;
     if (n_batch > 0) {
         ptrdiff_t *strides = out->strides + (ptrdiff_t)number * n_batch;
-        for (int a = 0; a < n_batch; ++a) strides[a] = PyArray_DIM(array, a) == 1 ? 0 : PyArray_STRIDE(array, a);
-        p->head_strides = strides;
+        int shared = 1; /* the same matrix for every head: callers may then ask once for all */
+        for (int a = 0; a < n_batch; ++a) {
+            strides[a] = PyArray_DIM(array, a) == 1 ? 0 : PyArray_STRIDE(array, a);
+            shared &= strides[a] == 0;
+        }
+        p->head_strides = shared ? NULL : strides;
     }
     keep_array(out, object);
     return 0;
