@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnkit import _core, masks
+from attnkit.exact import softmax_attention
 
 TILE = 256
 EMPTY, FULL, PARTIAL = 0, 1, 2
@@ -478,6 +479,27 @@ def test_empty_extents():
             stats = plan.tile_stats(Lq, Lk)
             assert stats["visited"] == 0 and stats["density"] == 0 and stats["speedup_bound"] == 1
             str(plan.at(Lq, Lk))
+
+
+def test_attention_gives_the_same_bytes_for_a_plan_and_for_its_array():
+    rng = np.random.default_rng(5)
+    q, k, v = (rng.standard_normal((2, 3, n, 16)).astype(np.float32) for n in (300, 700, 700))
+    seg_q, seg_k = np.sort(rng.integers(0, 5, 300)), np.sort(rng.integers(0, 5, 700))
+    plans = [
+        masks.window(100, sinks=4),
+        masks.window(9, right=9, dilation=5),
+        masks.documents(seg_q, seg_k, causal=True),
+        masks.documents(rng.permutation(seg_q), rng.permutation(seg_k)),
+        masks.causal() | masks.prefix(300),
+        ~masks.window(200),
+        masks.blocks(rng.random((3, 5, 11)) < 0.4),
+        masks.none(),
+        masks.causal() & (rng.random((2, 1, 1, 700)) < 0.5),
+    ]
+    for plan in plans:
+        of_plan = softmax_attention(q, k, v, mask=plan, return_lse=True)
+        of_array = softmax_attention(q, k, v, mask=plan.to_dense(300, 700), return_lse=True)
+        assert [x.tobytes() for x in of_plan] == [x.tobytes() for x in of_array], plan
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
