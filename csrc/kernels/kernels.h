@@ -18,7 +18,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "../core/views.h"
-#include "../attend/plan.h"
 
 enum {
     AK_BLOCK_ROWS = 48,          /* rows of a block; a multiple of the register blocks */
