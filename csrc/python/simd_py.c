@@ -86,7 +86,8 @@ static PyObject *run_probe(const ak_simd_probe *probe, PyObject *const *arrays, 
         if (PyObject_GetBuffer(arrays[held], &views[held], PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) goto done;
         const Py_ssize_t n = calls_in(&views[held], o, probe->name, held + 1);
         if (n >= 0 && held > 0 && n != calls)
-            PyErr_Format(PyExc_ValueError, "%s: operand %d feeds %zd calls, operand 1 feeds %zd", probe->name, held + 1, n, calls);
+            PyErr_Format(PyExc_ValueError, "%s: operand %d feeds %zd calls, operand 1 feeds %zd", probe->name,
+                         held + 1, n, calls);
         if (PyErr_Occurred()) {
             PyBuffer_Release(&views[held]);
             goto done;
