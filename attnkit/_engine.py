@@ -187,7 +187,7 @@ class Problem:
             nodes = nodes or []
             if not isinstance(mask, MaskPlan):
                 mask = as_array("mask", mask)
-            _and(nodes, _lower(mask, lq, lk, self.leading()))
+            _and(nodes, _lower(mask, lq, lk, self.leading(), offset=offset))
         self.args = (scale, offset, steps, nodes)
 
     def leading(self):

@@ -10,10 +10,16 @@
 #include "../simd/math.h"
 #include "kernels.h"
 
+#if defined(AK_TARGET_GENERIC)
+#define AK_INLINE static inline
+#else
 #define AK_INLINE static inline __attribute__((always_inline))
+#endif
 
 /* Unroll the next loop whole: its bounds are constants after inlining, and its arrays must become registers. */
-#if defined(__clang__)
+#if defined(AK_TARGET_GENERIC)
+#define AK_UNROLL /* no registers to fill: fma is a call there, and unrolling it took the compiler a minute */
+#elif defined(__clang__)
 #define AK_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define AK_UNROLL _Pragma("GCC unroll 12")

@@ -61,6 +61,9 @@ AK_INLINE void R(values_block)(const int n_rows, const int n_panels, const real 
 }
 
 /* Run-time sizes to compile-time constants. */
+#if defined(AK_TARGET_GENERIC)
+#define AK_ROW_CASES(call) call(n_rows);
+#else
 #define AK_ROW_CASES(call)                                                                          \
     switch (n_rows) {                                                                               \
     case 1: call(1); break;                                                                         \
@@ -70,6 +73,7 @@ AK_INLINE void R(values_block)(const int n_rows, const int n_panels, const real 
     case 5: call(5); break;                                                                         \
     default: call(6); break;                                                                        \
     }
+#endif
 
 /* Up to AK_GROUP_ROWS rows by n_panels panels; for very few rows more panels at once hide the latency of the sums. */
 static void R(scores_rows)(int n_rows, const real *q, int d, const real *keys, int n_panels, real *s)

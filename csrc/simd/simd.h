@@ -35,7 +35,11 @@
 #define AK_F32_SQRT_HALF_BITS 0x3f3504f3u
 #define AK_F64_SQRT_HALF_BITS 0x3fe6a09e667f3bcdull
 
+#if defined(AK_TARGET_GENERIC)
+#define AK_SIMD_INLINE static inline /* one number at a time: inlining everything took the compiler a minute */
+#else
 #define AK_SIMD_INLINE static inline __attribute__((always_inline))
+#endif
 
 #if defined(AK_TARGET_AVX512)
 #include "avx512.h"
