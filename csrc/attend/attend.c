@@ -536,33 +536,36 @@ ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, co
         if (call.packed.last < call.packed.first) call.packed.last = call.packed.first;
     }
 
-    /* Everything the call needs, before it writes anything. */
-    const size_t space_bytes = workspace_bytes(&call), pack = streaming ? 0 : packed_bytes(&call);
+    /* Everything the call needs in one block, before it writes anything. */
     const ak_state_shape shape = shape_of(&call, call.max_rows);
-    const size_t n_states = split ? (size_t)(units * call.n_chunks) : 0, state_bytes = ak_state_bytes(&shape, problem->real_size);
-    ak_status status = AK_NO_MEMORY;
-    char *slab = ak_alloc_array((size_t)n_threads, space_bytes);
-    char *packed_slab = ak_alloc_array(whole_runs ? (size_t)n_threads : 1, pack);
-    char *state_slab = ak_alloc_array(n_states, state_bytes);
-    call.spaces = ak_alloc_array((size_t)n_threads, sizeof *call.spaces);
-    call.thread_packed = ak_alloc_array((size_t)n_threads, sizeof *call.thread_packed);
-    call.chunk_states = ak_alloc_array(n_states, sizeof *call.chunk_states);
-    call.chunk_filled = ak_alloc(n_states);
-    if (slab && packed_slab && state_slab && call.spaces && call.thread_packed && call.chunk_states && call.chunk_filled) {
-        for (int t = 0; t < n_threads; t++) {
-            bind_workspace(&call, &call.spaces[t], slab + (size_t)t * space_bytes);
-            if (whole_runs) bind_packed(&call, &call.thread_packed[t], packed_slab + (size_t)t * pack);
-        }
-        if (!streaming && !whole_runs) bind_packed(&call, &call.packed, packed_slab);
-        for (size_t i = 0; i < n_states; i++) ak_state_bind(&shape, problem->real_size, state_slab + i * state_bytes, &call.chunk_states[i]);
-        status = run_everything(&call, n_threads, split, whole_runs);
+    const size_t threads = (size_t)n_threads, n_packs = streaming ? 0 : whole_runs ? threads : 1;
+    const size_t n_states = split ? (size_t)(units * call.n_chunks) : 0;
+    const struct { size_t count, size; } parts[] = {
+        {threads, workspace_bytes(&call)},      {n_packs, streaming ? 0 : packed_bytes(&call)}, {n_states, ak_state_bytes(&shape, problem->real_size)},
+        {threads, ak_line(sizeof *call.spaces)}, {threads, sizeof *call.thread_packed},        {n_states, sizeof *call.chunk_states},
+        {n_states, 1},
+    };
+    enum { N_PARTS = sizeof parts / sizeof parts[0] };
+    size_t offset[N_PARTS + 1] = {0};
+    for (int i = 0; i < N_PARTS; i++) {
+        const size_t limit = SIZE_MAX / 4;
+        if (parts[i].size && parts[i].count > limit / parts[i].size) return AK_NO_MEMORY;
+        offset[i + 1] = offset[i] + ak_line(parts[i].count * parts[i].size);
+        if (offset[i + 1] > limit) return AK_NO_MEMORY;
     }
-    ak_free(call.chunk_filled);
-    ak_free(call.chunk_states);
-    ak_free(call.thread_packed);
-    ak_free(call.spaces);
-    ak_free(state_slab);
-    ak_free(packed_slab);
+    char *slab = ak_alloc(offset[N_PARTS]);
+    if (slab == NULL) return AK_NO_MEMORY;
+    call.spaces = (workspace *)(void *)(slab + offset[3]);
+    call.thread_packed = (ak_packed *)(void *)(slab + offset[4]);
+    call.chunk_states = (ak_row_state *)(void *)(slab + offset[5]);
+    call.chunk_filled = (unsigned char *)slab + offset[6];
+    for (size_t t = 0; t < threads; t++) {
+        bind_workspace(&call, &call.spaces[t], slab + offset[0] + t * parts[0].size);
+        if (whole_runs) bind_packed(&call, &call.thread_packed[t], slab + offset[1] + t * parts[1].size);
+    }
+    if (n_packs && !whole_runs) bind_packed(&call, &call.packed, slab + offset[1]);
+    for (size_t i = 0; i < n_states; i++) ak_state_bind(&shape, problem->real_size, slab + offset[2] + i * parts[2].size, &call.chunk_states[i]);
+    const ak_status status = run_everything(&call, n_threads, split, whole_runs);
     ak_free(slab);
     return status;
 }

@@ -59,11 +59,8 @@ static void R(pack_keys)(const ak_matrix *k, int64_t j0, int n, int d, void *pan
         if (direct && n_rows == VL) {
             /* Sixteen rows read in short pieces look like sixteen streams and defeat the prefetcher; one word of each
              * cache line, in address order, brings them in first. */
-            real touched = 0;
             for (int r = 0; r < VL; r++)
-                for (int line = 0; line < d_full; line += 64 / (int)sizeof(real))
-                    touched += ((const real *)(const void *)(rows + r * k->row_stride))[line];
-            __asm__ volatile("" : : "m"(touched));
+                for (int byte = 0; byte < d_full * (int)sizeof(real); byte += 64) (void)*(const volatile char *)(rows + r * k->row_stride + byte);
             for (; c < d_full; c += VL)
                 V(transpose)((const real *)(const void *)rows + c, ld, panels + (ptrdiff_t)c * VL);
         }

@@ -102,8 +102,11 @@ static void R(state_merge)(const ak_state_shape *shape, ak_row_state *a, const a
         real *xa = (real *)a->acc + r * shape->acc_stride;
         const real *xb = (const real *)b->acc + r * shape->acc_stride;
         const vreal va = V(set1)(fa), vb = V(set1)(fb);
-        for (ptrdiff_t c = 0; c < shape->acc_stride; c += VL) {
-            const int width = shape->acc_stride - c < VL ? (int)(shape->acc_stride - c) : VL;
+        ptrdiff_t c = 0;
+        for (; c + VL <= shape->acc_stride; c += VL)
+            V(store)(xa + c, keep ? V(fma)(V(load)(xb + c), vb, V(load)(xa + c)) : V(fma)(V(load)(xa + c), va, V(load)(xb + c)));
+        const int width = (int)(shape->acc_stride - c); /* padded in the engine, any number in a user's raw state */
+        if (width) {
             const vreal old = V(load_first)(xa + c, width), more = V(load_first)(xb + c, width);
             V(store_first)(xa + c, keep ? V(fma)(more, vb, old) : V(fma)(old, va, more), width);
         }
@@ -223,9 +226,9 @@ static void R(state_out)(const ak_state_shape *shape, const ak_row_state *state)
         real *acc = (real *)state->acc + r * shape->acc_stride;
         const real l = ((const real *)state->l)[r];
         const vreal by = V(set1)(l == 0 ? 1 : l);
-        for (ptrdiff_t c = 0; c < shape->acc_stride; c += VL) {
-            const int width = shape->acc_stride - c < VL ? (int)(shape->acc_stride - c) : VL;
-            V(store_first)(acc + c, V(div)(V(load_first)(acc + c, width), by), width);
-        }
+        ptrdiff_t c = 0;
+        for (; c + VL <= shape->acc_stride; c += VL) V(store)(acc + c, V(div)(V(load)(acc + c), by));
+        const int width = (int)(shape->acc_stride - c); /* padded in the engine, any number in a user's raw state */
+        if (width) V(store_first)(acc + c, V(div)(V(load_first)(acc + c, width), by), width);
     }
 }
