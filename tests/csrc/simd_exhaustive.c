@@ -98,7 +98,7 @@ int main(int argc, char **argv)
             } else if (isinf(exact) || isnan(y[i])) {
                 good = 0;
             } else if (exact == 0) {
-                good = y[i] == 0 && signbit(y[i]) == signbit(exact);
+                good = y[i] == 0 && !signbit(y[i]) == !signbit(exact);
             } else {
                 const double error = fabs(y[i] - exact) / spacing(exact);
                 if (error > worst) {
