@@ -28,7 +28,7 @@ AK_SIMD_INLINE AK_V AK_FN(exp2_neg_clamped)(AK_V x)
 }
 
 /* 2^x for x <= 0: 1 at 0, +0 from -(BIAS - 1/2) down; NaN stays NaN (its payload is not canonical).
- * Neighbouring arguments may fall by one ULP (4 in 10^5 do), here and in exp2; exp, log, log1p and tanh never fall. */
+ * Neighbouring arguments may fall by one ULP (4 in 10^5 do), here and in exp2; in float32 exp, log, log1p and tanh never fall. */
 AK_SIMD_INLINE AK_V AK_FN(exp2_neg)(AK_V x)
 {
     return AK_FN(exp2_neg_clamped)(AK_FN(max)(AK_FN(set1)(-AK_BIAS), x));
