@@ -470,7 +470,7 @@ static int wanted_stats(const ak_row_outputs *out, const ak_row_options *options
 static int threads_for(const ak_problem *problem)
 {
     const double flops = 2.0 * (double)problem->n_heads * (double)problem->lq * (double)problem->lk * (double)(problem->d + problem->dv);
-    return flops < 8e6 ? 1 : problem->n_threads;
+    return flops < 8e6 ? 1 : ak_threads_get();
 }
 
 static ak_status run_everything(attend_call *call, int n_threads, int split, int whole_runs)

@@ -34,7 +34,7 @@ typedef struct map_call {
 static int threads_for(const ak_problem *problem, int64_t n_rows)
 {
     const double work = (double)problem->n_heads * (double)n_rows * (double)problem->lk * (double)(problem->d + 8);
-    return work < 4e6 ? 1 : problem->n_threads;
+    return work < 4e6 ? 1 : ak_threads_get();
 }
 
 static ak_status run_map(map_call *call, ptrdiff_t n_tasks, ak_task_fn task)

@@ -42,7 +42,6 @@ typedef struct ak_problem {
     int log2_units;      /* 1: scores for weights; 0: plain logits */
     const ak_tile_kernels *kernels;
     size_t real_size;    /* 4 or 8 */
-    int n_threads;
     const ak_poll *poll;
 } ak_problem;
 

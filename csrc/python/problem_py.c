@@ -228,7 +228,6 @@ int ak_py_problem_parse(PyObject *q_, PyObject *k_, PyObject *v_, PyObject *scal
     if (problem->offset == -1 && PyErr_Occurred()) return -1;
     problem->n_steps = 0;
     problem->log2_units = 1;
-    problem->n_threads = ak_threads_get();
     out->poll = (ak_poll){.should_stop = should_stop, .arg = out};
     problem->poll = &out->poll;
     if (parse_steps(steps, out) < 0) return -1;
