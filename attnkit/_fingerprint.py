@@ -1,83 +1,68 @@
-"""The numerics fingerprint: one SHA-256 over the results of many small fixed calls.
+"""One number for the numerics of this build: equal on every machine, target and thread count, or something is broken."""
 
-Inputs are integers scrambled in integer arithmetic and scaled by powers of two, so they are the same on every machine and
-under every NumPy. The calls cross what could make bytes differ: types, tails of every length class, partial tiles, several
-chunks, grouped heads, and every score operation.
-"""
-
+import functools
 import hashlib
 import itertools
 
 import numpy as np
 
+from . import exact, masks
 
-def _numbers(shape, seed, dtype=np.float64):
-    """Scrambled numbers in [-2, 2): multiples of 2^-30."""
-    words = np.arange(np.prod(shape), dtype=np.uint32) + np.uint32(seed * 7919)
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        words ^= words >> np.uint32(shift)
-        words *= np.uint32(factor)
-    words ^= words >> np.uint32(16)
-    return ((words.astype(np.float64) - 2.0**31) * 2.0**-30).astype(dtype).reshape(shape)
+_SHAPES = ((1, 1, 1, 1), (1, 70, 8, 5), (3, 17, 16, 16), (7, 64, 20, 24), (50, 50, 32, 8), (13, 300, 4, 40))  # Lq, Lk, d, dv
+_OPTIONS = ("plain", "causal", "window", "softcap", "alibi", "bias", "sink", "mask", "upper_left", "offset")
 
 
-_SHAPES = [(1, 1), (1, 16), (3, 5), (5, 33), (17, 17), (2, 300), (9, 259), (40, 70)]
-_FEATURES = [(8, 8), (24, 5), (64, 64)]
+def _numbers(n, seed):
+    """n numbers in [-2, 2), multiples of 2^-20: exact in float32, made by integer arithmetic alone."""
+    x = np.arange(n, dtype=np.uint32) + np.uint32(seed * 7919 % 2**32)
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    return ((x >> np.uint32(10)).astype(np.float64) - 2.0**21) * 2.0**-20
 
 
-def _options(n_queries, n_keys):
-    """Keyword arguments that select each score operation and mask."""
-    return [
-        {},
-        {"causal": True},
-        {"causal": "upper_left", "scale": 0.75},
-        {"window": (4, 0)},
-        {"window": (3, 2), "causal": True, "q_offset": 1},
-        {"bias": _numbers((n_queries, n_keys), 11)},
-        {"mask": _numbers((2, n_queries, n_keys), 12) > 0},
-        {"softcap": 1.5},
-        {"alibi_slopes": np.array([0.5, 0.0625])},
-    ]
+def _options(word, lq, lk, seed):
+    return {
+        "plain": {},
+        "causal": {"causal": True},
+        "window": {"window": (5, 2)},
+        "softcap": {"softcap": 1.5},
+        "alibi": {"alibi_slopes": [0.25, 0.0625], "causal": True},
+        "bias": {"bias": np.where(_numbers(lq * lk, seed) > 1.5, -np.inf, _numbers(lq * lk, seed + 1)).reshape(lq, lk)},
+        "sink": {"sink_logits": [0.5, -1.0]},
+        "mask": {"mask": masks.window(9, sinks=2, dilation=2) | masks.prefix(3)},
+        "upper_left": {"causal": "upper_left"},
+        "offset": {"causal": True, "q_offset": lk // 2},
+    }[word]
 
 
-def _calls():
-    """(function, arguments, options) of every call."""
-    import attnkit  # at call time: attnkit imports this module's package first
-
-    shapes = [(shape, features) for shape in _SHAPES for features in _FEATURES] + [((3, 9001), (16, 16))]
-    dtypes = (np.float32, np.float64, np.float16)
-    for seed, (((n_queries, n_keys), (d, dv)), dtype) in enumerate(itertools.product(shapes, dtypes)):
-        q = _numbers((2, n_queries, d), 3 * seed, dtype)
-        k = _numbers((1, n_keys, d), 3 * seed + 1, dtype)
-        v = _numbers((1, n_keys, dv), 3 * seed + 2, dtype)
-        for options in _options(n_queries, n_keys):
-            yield attnkit.softmax_attention, (q, k, v), {"return_lse": True, **options}
-            yield attnkit.attention_row_stats, (q, k), {"topk": 3, "sink_size": 2, **options}
-        yield attnkit.softmax_attention, (q, k, v), {"return_lse": True, "sink_logits": np.array([0.25, -1.0])}
-        yield attnkit.softmax_attention, (q, k, v), {"return_weights": True, "causal": True}
-        yield attnkit.attention_logits, (q, k), {"softcap": 2.0, "causal": True}
-        yield attnkit.attention_column_stats, (q, k), {"causal": True}
-        yield attnkit.attention_block_mass, (q, k), {"block_q": 4, "block_k": 16}
-
-
-def _absorb(digest, result):
-    """Feed a nested result to the hash, with names, types and shapes."""
-    if isinstance(result, dict):
-        for key in sorted(result):
-            digest.update(key.encode())
-            _absorb(digest, result[key])
-    elif isinstance(result, tuple):
-        for item in result:
-            _absorb(digest, item)
-    else:
-        array = np.asarray(result)
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(array.tobytes())
-
-
+@functools.cache
 def fingerprint():
-    """SHA-256, in hexadecimal, of the results of all calls."""
+    """SHA-256 over the results of 1,080 small problems.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest. A change of any bit of any result changes it; it is part of the release notes.
+
+    Examples
+    --------
+    >>> from attnkit._fingerprint import fingerprint
+    >>> len(fingerprint())
+    64
+    """
     digest = hashlib.sha256()
-    for function, arguments, options in _calls():
-        _absorb(digest, function(*arguments, **options))
+    cases = itertools.product(_SHAPES, _OPTIONS, (np.float32, np.float64, np.float16), (0.25, 1.0, 8.0), (0, 1))
+    for seed, ((lq, lk, d, dv), word, dtype, scale, grouped) in enumerate(cases):
+        heads = 1 if grouped else 2
+        q = _numbers(2 * lq * d, seed).reshape(2, lq, d).astype(dtype)
+        k = _numbers(heads * lk * d, seed + 1).reshape(heads, lk, d).astype(dtype)
+        v = _numbers(heads * lk * dv, seed + 2).reshape(heads, lk, dv).astype(dtype)
+        options = _options(word, lq, lk, seed)
+        out, stats = exact.softmax_attention(q, k, v, scale=scale, stats=("lse", "entropy", "purity", "max_weight", "argmax", "distance"), **options)
+        digest.update(out.tobytes())
+        for value in stats.values():
+            digest.update(value.tobytes())
+        for value in exact.attention_column_stats(q, k, scale=scale, **options).values():
+            digest.update(value.tobytes())
     return digest.hexdigest()

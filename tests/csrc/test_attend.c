@@ -6,6 +6,7 @@
 #include "../../csrc/attend/map.h"
 #include "../../csrc/core/cpu.h"
 #include "../../csrc/core/memory.h"
+#include "../../csrc/core/threads.h"
 
 enum { HEADS = 2, MAX_FLOATS = 800000 };
 
@@ -51,7 +52,7 @@ static uint64_t checksum(const test_case *c, ak_isa isa, int n_threads)
     ak_problem p = {
         .n_batch = 1, .shape = {HEADS}, .n_heads = HEADS, .kv_group = HEADS, .lq = c->lq, .lk = c->lk, .d = c->d, .dv = c->dv,
         .offset = c->lk - c->lq, .scale = 0.25, .plan = {&causal, c->causal, c->lq, c->lk, 1}, .log2_units = 1,
-        .kernels = real == 4 ? kernels->f32 : kernels->f64, .real_size = real, .n_threads = n_threads,
+        .kernels = real == 4 ? kernels->f32 : kernels->f64, .real_size = real,
     };
     p.q = operand(q, c->lq, c->d, real, HEADS);
     p.k = operand(k, c->lk, c->d, real, 1);
@@ -63,6 +64,7 @@ static uint64_t checksum(const test_case *c, ak_isa isa, int n_threads)
     const ak_row_options options = {.dropout_scale = 1};
     ak_row_outputs o = {.out = operand(out, c->lq, c->dv, real, HEADS), .lse = rows[0], .entropy = rows[1], .purity = rows[2],
                         .distance = rows[3], .norm_max = rows[4], .norm_inv = rows[5], .argmax = argmax};
+    ak_threads_set(n_threads);
     if (ak_attend(&p, &options, &o) != AK_OK) return 0;
     const ak_map_rows all = {.n = c->lq, .norm_max = rows[4], .norm_inv = rows[5]};
     p.dv = 0;
