@@ -4,6 +4,7 @@ What all exact functions share is decided here once: which arrays are accepted, 
 the rest mean, and how results come back in the caller's dtype.
 """
 
+import contextlib
 import math
 import operator
 import sys
@@ -14,6 +15,7 @@ from . import _core
 from .masks import MaskPlan, _lower
 
 _NATIVE = frozenset("efd")  # float16, float32, float64
+_LN2 = 0.6931471805599453
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
@@ -25,6 +27,8 @@ def as_array(name, x):
         raise TypeError(f"{name} is a MaskedArray; pass its data, and its mask as mask=")
     if isinstance(x, np.ndarray):
         return x
+    if isinstance(x, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in x):
+        raise TypeError(f"{name} holds MaskedArrays; pass their data, and their masks as mask=")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(x, torch.Tensor):
         return _from_torch(name, x, torch)
@@ -33,7 +37,7 @@ def as_array(name, x):
     if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
         try:
             return np.from_dlpack(x)
-        except (BufferError, RuntimeError, ValueError) as error:
+        except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
             raise TypeError(f"{name} cannot be viewed as a CPU array: {error}") from None
     try:
         return np.asarray(x)
@@ -78,7 +82,8 @@ def as_floats(name, x):
     if dtype.name == "bfloat16":
         return x if dtype.isnative else x.astype(dtype.newbyteorder("="))
     if dtype.kind in "biu":
-        return x.astype(np.float64)
+        with standard_arithmetic():  # integers beyond 2**53 round
+            return x.astype(np.float64)
     raise TypeError(f"{name} must hold float16, bfloat16, float32, float64, integers or bool, got dtype {dtype}")
 
 
@@ -92,6 +97,17 @@ def coded(x):
     return x.view(np.uint16) if x.dtype.char not in _NATIVE else x
 
 
+@contextlib.contextmanager
+def standard_arithmetic():
+    """Round to nearest, keep subnormals and raise no warning, whatever the caller has set: the little arithmetic outside the engine."""
+    found = _core.fp_enter()
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        _core.fp_leave(found)
+
+
 # ---- options ---------------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +118,8 @@ def as_real(name, x):
         value = float(x) if isinstance(x, (int, float, np.integer, np.floating)) else float(operator.index(x))
     except TypeError:
         raise TypeError(f"{name} must be a real number, got {type(x).__name__}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must be finite, got an integer beyond the range of float64") from None
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     return value
@@ -147,7 +165,7 @@ def _window(window):
 class Problem:
     """Checked operands of one call, in the order that ``_core`` takes them.
 
-    `arrays` are q, k, v (v may be None), `args` scale, offset, steps and nodes, `batch` the broadcast leading axes.
+    `inputs` are q, k, v (v may be None), `args` scale (None = 1/sqrt(d)), offset, steps and nodes, `batch` the broadcast leading axes.
     """
 
     __slots__ = ("args", "batch", "dtype", "lk", "lq", "offset", "q", "k", "v", "inputs")
@@ -160,11 +178,11 @@ class Problem:
         self.dtype = _result_dtype(q, k, v)
         if q.ndim < 2 or k.ndim < 2:
             _refuse_axes(q, k, v)
-        lq, d = q.shape[-2:]
-        lk = k.shape[-2]
+        lq, lk = q.shape[-2], k.shape[-2]
         self.lq, self.lk = lq, lk
         self.q, self.k, self.v = coded(q), coded(k), None if v is None else coded(v)
-        scale = (1.0 / math.sqrt(d) if d else 1.0) if scale is None else as_real("scale", scale)
+        if scale is not None:
+            scale = as_real("scale", scale)
         if q_offset is not None:
             offset = as_int("q_offset", q_offset)
             if abs(offset) >= 1 << 62:
@@ -208,6 +226,11 @@ class Problem:
                 raise ValueError(f"the leading axes do not broadcast (heads of k and v, axis -3, may divide those of q): {names}") from None
         return self.batch
 
+    def reads(self):
+        """Every array that the engine reads while it writes its results."""
+        _, _, steps, nodes = self.args
+        return [*self.inputs, *(x for row in (*(steps or ()), *(nodes or ())) for x in row if isinstance(x, np.ndarray))]
+
     def _steps(self, softcap, bias, alibi_slopes):
         steps = []
         if softcap is not None:
@@ -247,7 +270,8 @@ class Problem:
             lse = np.broadcast_to(lse, rows)
         except ValueError:
             raise ValueError(f"lse of shape {lse.shape} does not broadcast to the rows {rows}") from None
-        return np.ascontiguousarray(lse / math.log(2.0), real), np.ascontiguousarray(lse != -np.inf, real)
+        with standard_arithmetic():
+            return np.ascontiguousarray(lse / _LN2, real), np.ascontiguousarray(lse != -np.inf, real)
 
     def real(self):
         """The dtype that the engine computes in."""
@@ -285,7 +309,7 @@ def _refuse_axes(q, k, v):
 
 def check_out(out, shape, dtype, inputs):
     """Check `out=`; returns (array for the engine to write, array to copy to afterwards or None)."""
-    if not isinstance(out, np.ndarray):
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape or out.dtype != dtype:
         raise ValueError(f"out must have shape {shape} and dtype {dtype}, got shape {out.shape} and dtype {out.dtype}")
@@ -299,13 +323,25 @@ def check_out(out, shape, dtype, inputs):
 
 
 def _overlaps_itself(x):
-    """True unless the axes nest: each stride steps over all that the smaller ones reach."""
+    """Do two elements share a byte?"""
+    if x.size == 0:
+        return False
+    axes = sorted((abs(s), n) for s, n in zip(x.strides, x.shape) if n > 1)
     reach = x.itemsize
-    for stride, size in sorted((abs(s), n) for s, n in zip(x.strides, x.shape) if n > 1):
+    for stride, size in axes:
         if stride < reach:
-            return True
+            break
         reach = stride * (size - 1) + reach
-    return False
+    else:
+        return False  # the axes nest: each stride steps over all that the smaller ones reach
+    if axes[0][0] < x.itemsize:
+        return True
+    # Axes that interlock, as strides 2 and 3 do, tell only by their addresses.
+    starts = np.zeros(1, np.int64)
+    for stride, size in axes:
+        starts = (starts[:, None] + stride * np.arange(size)).ravel()
+    starts.sort()
+    return bool((np.diff(starts) < x.itemsize).any())
 
 
 def new_map(shape, dtype, instead):

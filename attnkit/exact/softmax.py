@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _core
-from .._engine import Problem, as_array, as_flag, as_real, check_out, new_map
+from .._engine import Problem, as_array, as_flag, as_float64, as_real, check_out, new_map, standard_arithmetic
 
 ROW_STATISTICS = ("lse", "n_allowed", "entropy", "purity", "max_weight", "argmax", "sink_mass", "sink_logit_mass", "distance", "distance_sq",
                   "mean_logit", "abs_distance")
@@ -123,7 +123,10 @@ def _typed(x, problem):
 
 
 def _check_stats(stats):
-    names = tuple(stats)
+    try:
+        names = tuple(stats)
+    except TypeError:
+        raise TypeError(f"stats must be a name or a sequence of names, got {type(stats).__name__}") from None
     for name in names:
         if name not in ROW_STATISTICS:
             raise ValueError(f"stats: unknown name {name!r}, choose from {', '.join(ROW_STATISTICS)}")
@@ -137,7 +140,9 @@ def _with_extras(problem, sink_logits, dropout_mask, dropout_p, return_lse, retu
     target = back = None
     if out is not None:
         shape = (*batch, problem.lq, problem.v.shape[-1])
-        target, back = check_out(out, shape, problem.dtype, (*problem.inputs, sink, keep, *_step_arrays(problem)))
+        target, back = check_out(out, shape, problem.dtype, (*problem.reads(), sink, keep))
+        if return_weights and back is None:  # the second pass may run out of memory when the output is there already
+            target, back = np.empty(shape, problem.dtype), out
         target = target if target.dtype.char in "efd" else target.view(np.uint16)
     weights = None
     if return_weights:
@@ -164,10 +169,6 @@ def _with_extras(problem, sink_logits, dropout_mask, dropout_p, return_lse, retu
     return tuple(results) if len(results) > 1 else results[0]
 
 
-def _step_arrays(problem):
-    return [operand for _, operand in problem.args[2] or () if isinstance(operand, np.ndarray)]
-
-
 def _dropout(dropout_mask, dropout_p):
     p = as_real("dropout_p", dropout_p)
     if not 0.0 <= p < 1.0:
@@ -181,7 +182,8 @@ def _dropout(dropout_mask, dropout_p):
         keep = keep.astype(bool)
     if keep.dtype != bool:
         raise TypeError(f"dropout_mask must be boolean (True = keep), got dtype {keep.dtype}")
-    return keep, 1.0 / (1.0 - p)
+    with standard_arithmetic():
+        return keep, 1.0 / (1.0 - p)
 
 
 def attention_logits(q, k, *, scale=None, causal=False, mask=None, bias=None, window=None, alibi_slopes=None, softcap=None, q_offset=None,
@@ -247,7 +249,7 @@ def attention_logits(q, k, *, scale=None, causal=False, mask=None, bias=None, wi
     if out is None:
         out = target = new_map(shape, problem.dtype, "attention_row_stats and attention_column_stats give its statistics without it")
     else:
-        target, back = check_out(out, shape, problem.dtype, (*problem.inputs, *_step_arrays(problem)))
+        target, back = check_out(out, shape, problem.dtype, problem.reads())
     coded = target if target.dtype.char in "efd" else target.view(np.uint16)
     _core.map_window(problem.q, problem.k, *problem.args, None, None, None, None, None, coded)
     if back is not None:
@@ -332,11 +334,14 @@ def attention_weights(q, k, *, rows=None, cols=None, heads=None, lse=None, scale
     n_cols = problem.lk if col_list is None else len(col_list)
     shape = (*batch[:-1], batch[-1] if head_list is None else len(head_list), n_rows, n_cols) if batch else (n_rows, n_cols)
     sink = problem.sinks(sink_logits)
+    lse = None if lse is None else as_float64("lse", lse)
     back = None
     if out is None:
         out = target = new_map(shape, problem.dtype, "ask for fewer rows, cols or heads")
     else:
-        target, back = check_out(out, shape, problem.dtype, (*problem.inputs, sink, *_step_arrays(problem)))
+        target, back = check_out(out, shape, problem.dtype, (*problem.reads(), sink, lse))
+        if head_list is not None and back is None:  # a later head may run out of memory when an earlier one is there already
+            target, back = np.empty(shape, problem.dtype), out
     coded = target if target.dtype.char in "efd" else target.view(np.uint16)
     ordered = to = None
     if col_list is not None:
@@ -348,7 +353,7 @@ def attention_weights(q, k, *, rows=None, cols=None, heads=None, lse=None, scale
         options = dict(scale=scale, causal=causal, bias=bias, window=window, alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
         for i, head in enumerate(head_list):
             part = _one_head(problem, int(head), mask, options)
-            part_lse = None if lse is None else _head_of(np.asarray(lse), batch, 1, int(head))
+            part_lse = None if lse is None else _head_of(lse, batch, 1, int(head))
             part_sink = None if sink is None else _head_of(sink, batch, 1, int(head))
             _window_of(part, part.norms(part_sink, part_lse), row_list, ordered, to, coded[..., i : i + 1, :, :])
     if back is not None:

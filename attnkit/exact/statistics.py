@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _core
-from .._engine import Problem, as_array, as_float64, as_int
+from .._engine import Problem, as_array, as_float64, as_int, standard_arithmetic
 from .softmax import _positions
 
 _SCALARS = ("lse", "n_allowed", "entropy", "purity", "max_weight", "argmax", "sink_mass", "sink_logit_mass", "distance", "distance_sq", "mean_logit")
@@ -209,15 +209,17 @@ def attention_column_stats(q, k, *, rows=None, row_weights=None, sink_logits=Non
             weights = np.broadcast_to(weights, shape)
         except ValueError:
             raise ValueError(f"row_weights of shape {weights.shape} does not broadcast to the rows {shape}") from None
-        weights = np.ascontiguousarray(weights if row_list is None else weights[..., row_list], real)
+        with standard_arithmetic():
+            weights = np.ascontiguousarray(weights if row_list is None else weights[..., row_list], real)
     received, largest, visible = _core.map_columns(problem.q, problem.k, *problem.args, *problem.norms(problem.sinks(sink_logits), lse), row_list,
                                                    weights)
-    return {
-        "received": received.astype(real, copy=False),
-        "received_max": largest.astype(real, copy=False),
-        "visible": visible,
-        "received_mean": (received / np.maximum(visible, 1)).astype(real, copy=False),
-    }
+    with standard_arithmetic():
+        return {
+            "received": received.astype(real, copy=False),
+            "received_max": largest.astype(real, copy=False),
+            "visible": visible,
+            "received_mean": (received / np.maximum(visible, 1)).astype(real, copy=False),
+        }
 
 
 def attention_block_mass(q, k, *, block_q, block_k, reduce="sum", lse=None, scale=None, causal=False, mask=None, bias=None, window=None,
@@ -287,11 +289,12 @@ def attention_block_mass(q, k, *, block_q, block_k, reduce="sum", lse=None, scal
     problem = Problem(q, k, None, scale, causal, mask, bias, window, alibi_slopes, softcap, q_offset)
     norms = problem.norms(problem.sinks(sink_logits), lse)
     total, largest = _core.map_blocks(problem.q, problem.k, *problem.args, *norms, block_q, block_k)
-    if reduce == "max":
-        total = largest
-    elif reduce == "mean":
-        total /= float(block_q) * float(block_k)
-    elif reduce == "row_mean":
-        starts = np.arange(total.shape[-2]) * block_q
-        total /= np.minimum(block_q, problem.lq - starts)[:, None]
-    return total.astype(problem.real(), copy=False)
+    with standard_arithmetic():
+        if reduce == "max":
+            total = largest
+        elif reduce == "mean":
+            total /= float(block_q) * float(block_k)
+        elif reduce == "row_mean":
+            starts = np.arange(total.shape[-2]) * block_q
+            total /= np.minimum(block_q, problem.lq - starts)[:, None]
+        return total.astype(problem.real(), copy=False)

@@ -6,6 +6,7 @@
  *    the chunks of a block are tasks of their own, and their states are merged afterwards along the same tree. */
 #include "attend.h"
 #include <string.h>
+#include "../core/fpmode.h"
 #include "../core/memory.h"
 #include "states.h"
 #include "tile.h"
@@ -575,18 +576,21 @@ void ak_merge_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, voi
 {
     const size_t size = kernels->lanes == 16 ? sizeof(float) : sizeof(double);
     ak_state_shape shape = {.n_rows = 1, .acc_stride = dv};
+    const ak_fpmode found = ak_fpmode_enter();
     for (int64_t r = 0; r < n_rows; r++) {
         const size_t row = (size_t)r * size, values = (size_t)r * (size_t)dv * size;
         ak_row_state a = {.m = (char *)a_m + row, .l = (char *)a_l + row, .acc = (char *)a_acc + values};
         ak_row_state b = {.m = (char *)(uintptr_t)b_m + row, .l = (char *)(uintptr_t)b_l + row, .acc = (char *)(uintptr_t)b_acc + values};
         kernels->state_merge(&shape, &a, &b);
     }
+    ak_fpmode_leave(found);
 }
 
 void ak_finish_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, void *m, void *l, void *acc, const double *sink, double *lse)
 {
     const size_t size = kernels->lanes == 16 ? sizeof(float) : sizeof(double);
     const ak_state_shape shape = {.n_rows = 1, .acc_stride = dv};
+    const ak_fpmode found = ak_fpmode_enter();
     for (int64_t r = 0; r < n_rows; r++) {
         ak_row_state state = {.m = (char *)m + (size_t)r * size, .l = (char *)l + (size_t)r * size,
                               .acc = (char *)acc + (size_t)r * (size_t)dv * size};
@@ -596,4 +600,5 @@ void ak_finish_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, vo
         kernels->state_out(&shape, &state);
         kernels->store_row(state.acc, dv, state.acc, (ptrdiff_t)size, size == sizeof(float) ? AK_F32 : AK_F64);
     }
+    ak_fpmode_leave(found);
 }

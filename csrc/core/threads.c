@@ -126,6 +126,7 @@ static void poll_caller(ak_run *run)
     if (now < run->next_poll) return;
     if (run->poll->should_stop(run->poll->arg)) stop_with(run, AK_INTERRUPTED);
     run->next_poll = now_ns(POLL_CLOCK) + POLL_NS; /* asked again: the caller may have waited for a lock */
+    if (run->poll->due) *run->poll->due = run->next_poll;
 }
 
 int ak_run_stopped(ak_run *run, int thread)
@@ -236,7 +237,10 @@ static ak_status run_team(ak_run *run, int n_threads)
 ak_status ak_run_tasks(ptrdiff_t n_tasks, int n_threads, ak_task_fn fn, void *ctx, const ak_poll *poll)
 {
     ak_run run = {.n_tasks = n_tasks, .fn = fn, .ctx = ctx, .poll = poll, .status = AK_OK};
-    if (poll != NULL) run.next_poll = now_ns(POLL_CLOCK) + POLL_NS;
+    if (poll != NULL) {
+        run.next_poll = poll->due && *poll->due ? *poll->due : now_ns(POLL_CLOCK) + POLL_NS;
+        if (poll->due) *poll->due = run.next_poll;
+    }
     if (n_threads > n_tasks) n_threads = (int)n_tasks;
 #ifdef _OPENMP
     if (n_threads > 1) {

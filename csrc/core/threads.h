@@ -25,6 +25,7 @@ void ak_threads_init(void);
 typedef struct ak_poll {
     int (*should_stop)(void *arg);
     void *arg;
+    int64_t *due; /* when to ask next, for a call that makes several runs, however short; 0 = not asked yet. May be NULL. */
 } ak_poll;
 
 typedef struct ak_run ak_run; /* one running team; lives on the caller's stack inside ak_run_tasks */

@@ -1,6 +1,7 @@
 #include "problem_py.h"
+#include <math.h>
 #include "../core/cpu.h"
-#include "../core/memory.h"
+#include "../core/fpmode.h"
 
 /* "(2, 8, 128, 64)" for a message; a new reference or NULL. */
 static PyObject *shape_text(PyArrayObject *array)
@@ -191,6 +192,16 @@ static int should_stop(void *arg)
     return stop;
 }
 
+/* 1 / sqrt(d) in the default rounding, whatever the caller's mode; volatile keeps the arithmetic inside. */
+static double default_scale(npy_intp d)
+{
+    const ak_fpmode found = ak_fpmode_enter();
+    volatile double x = (double)d;
+    x = 1 / sqrt(x);
+    ak_fpmode_leave(found);
+    return x;
+}
+
 int ak_py_problem_parse(PyObject *q_, PyObject *k_, PyObject *v_, PyObject *scale, PyObject *offset, PyObject *steps, PyObject *nodes,
                         ak_py_problem *out)
 {
@@ -222,13 +233,14 @@ int ak_py_problem_parse(PyObject *q_, PyObject *k_, PyObject *v_, PyObject *scal
     problem->real_size = wide ? sizeof(double) : sizeof(float);
     out->real_type = wide ? NPY_DOUBLE : NPY_FLOAT;
     out->out_type = tq == tk && tk == tv ? PyArray_TYPE(q) : out->real_type;
-    problem->scale = PyFloat_AsDouble(scale);
+    problem->scale = scale == Py_None ? default_scale(d) : PyFloat_AsDouble(scale);
     if (problem->scale == -1.0 && PyErr_Occurred()) return -1;
     problem->offset = PyLong_AsLongLong(offset);
     if (problem->offset == -1 && PyErr_Occurred()) return -1;
     problem->n_steps = 0;
     problem->log2_units = 1;
-    out->poll = (ak_poll){.should_stop = should_stop, .arg = out};
+    out->poll_due = 0;
+    out->poll = (ak_poll){.should_stop = should_stop, .arg = out, .due = &out->poll_due};
     problem->poll = &out->poll;
     if (parse_steps(steps, out) < 0) return -1;
     problem->plan_per_head = 0;

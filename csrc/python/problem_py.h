@@ -10,6 +10,7 @@ typedef struct ak_py_problem {
     ak_problem problem;
     ak_py_plan plan;
     ak_poll poll;
+    int64_t poll_due;
     PyThreadState *saved; /* while the GIL is released */
     npy_intp shape[NPY_MAXDIMS]; /* batch shape, then room for the axes of a result */
     int real_type;        /* NPY_FLOAT or NPY_DOUBLE */
@@ -17,7 +18,7 @@ typedef struct ak_py_problem {
 } ak_py_problem;
 
 /* q, k: arrays of float16, uint16 (bfloat16 bits), float32 or float64 with at least 2 axes; v likewise or None.
- * scale: float; offset: int; steps: None or a tuple of ("softcap", c), ("bias", array), ("alibi", float64 array);
+ * scale: float or None (1 / sqrt(d)); offset: int; steps: None or a tuple of ("softcap", c), ("bias", array), ("alibi", float64 array);
  * nodes: None or the list of attnkit.masks. Returns 0, or -1 with an exception set and nothing to clear. */
 int ak_py_problem_parse(PyObject *q, PyObject *k, PyObject *v, PyObject *scale, PyObject *offset, PyObject *steps, PyObject *nodes,
                         ak_py_problem *out);

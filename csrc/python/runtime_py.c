@@ -1,6 +1,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include "../core/cpu.h"
+#include "../core/fpmode.h"
 #include "../core/memory.h"
 #include "../core/quota.h"
 #include "../core/threads.h"
@@ -127,6 +128,26 @@ static PyObject *alloc_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
     return PyLong_FromLong(ak_alloc_live());
 }
 
+static PyObject *fp_enter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    const ak_fpmode found = ak_fpmode_enter();
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)&found, sizeof found);
+    if (bytes == NULL) ak_fpmode_leave(found);
+    return bytes;
+}
+
+static PyObject *fp_leave(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    ak_fpmode found;
+    if (!PyBytes_Check(arg) || PyBytes_GET_SIZE(arg) != (Py_ssize_t)sizeof found) {
+        PyErr_SetString(PyExc_TypeError, "fp_leave takes what fp_enter returned");
+        return NULL;
+    }
+    memcpy(&found, PyBytes_AS_STRING(arg), sizeof found);
+    ak_fpmode_leave(found);
+    Py_RETURN_NONE;
+}
+
 static PyObject *build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
 #ifdef AK_DEBUG
@@ -150,6 +171,8 @@ PyMethodDef attnkit_runtime_methods[] = {
     {"cgroup_quota", cgroup_quota, METH_O, "CPU quota, whole CPUs, 0 = none, read under this root (\"\" = the system)."},
     {"alloc_fail_after", alloc_fail_after, METH_O, "Test hook: the k-th scratch allocation from now fails; 0 = off."},
     {"alloc_live", alloc_live, METH_NOARGS, "Test hook: scratch blocks allocated and not freed."},
+    {"fp_enter", fp_enter, METH_NOARGS, "Default floating-point mode for this thread; returns the mode found."},
+    {"fp_leave", fp_leave, METH_O, "Give back what fp_enter returned."},
     {"build_info", build_info, METH_NOARGS, "Compiler, flags and options of this build."},
     {NULL, NULL, 0, NULL},
 };

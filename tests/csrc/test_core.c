@@ -103,7 +103,7 @@ static void test_tasks(int n_threads, int flush)
     check(status == AK_NO_MEMORY && c.total >= 11 - n_threads && c.total < N_TASKS, "a failure stops the run and is returned");
 
     int polls = 0;
-    ak_poll poll = {stop_at_third_poll, &polls};
+    ak_poll poll = {.should_stop = stop_at_third_poll, .arg = &polls};
     status = ak_run_tasks(2 * n_threads, n_threads, endless_task, NULL, &poll);
     check(status == AK_INTERRUPTED && polls == 3, "the caller is asked, and its answer stops all threads");
     check(ak_run_tasks(0, n_threads, count_task, &c, NULL) == AK_OK, "no task is no work");
