@@ -62,75 +62,65 @@ AK_INLINE void R(values_block)(const int n_rows, const int n_panels, const real 
 
 /* Run-time sizes to compile-time constants. */
 #if defined(AK_TARGET_GENERIC)
-#define AK_ROW_CASES(call) call(n_rows);
+#define AK_ROW_CASES_OF(panels, step) step(n_rows, panels);
 #else
-#define AK_ROW_CASES(call)                                                                          \
+#define AK_ROW_CASES_OF(panels, step)                                                               \
     switch (n_rows) {                                                                               \
-    case 1: call(1); break;                                                                         \
-    case 2: call(2); break;                                                                         \
-    case 3: call(3); break;                                                                         \
-    case 4: call(4); break;                                                                         \
-    case 5: call(5); break;                                                                         \
-    default: call(6); break;                                                                        \
+    case 1: step(1, panels); break;                                                                 \
+    case 2: step(2, panels); break;                                                                 \
+    case 3: step(3, panels); break;                                                                 \
+    case 4: step(4, panels); break;                                                                 \
+    case 5: step(5, panels); break;                                                                 \
+    default: step(6, panels); break;                                                                \
     }
 #endif
 
-/* Up to AK_GROUP_ROWS rows by n_panels panels; for very few rows more panels at once hide the latency of the sums. */
+/* Up to AK_GROUP_ROWS rows by n_panels panels: `step(rows, panels)` does a register block and moves on. About eight sums hide the
+ * latency of a fused multiply-add, so few rows take several panels at once; five panels go as 3 + 2, because one alone would be
+ * left waiting. */
+#if AK_PANELS == 4
+#define AK_WIDE_STEPS(step)                                                                         \
+    while (n_panels >= 4 && n_panels != 5) AK_ROW_CASES_OF(4, step)                                 \
+    if (n_panels >= 3) AK_ROW_CASES_OF(3, step)                                                     \
+    if (n_panels == 2) AK_ROW_CASES_OF(2, step)
+#else
+#define AK_WIDE_STEPS(step)
+#endif
+#define AK_BLOCK_STEPS(step)                                                                        \
+    if (n_rows == 1) {                                                                              \
+        while (n_panels >= 4 && n_panels != 5) step(1, 4);                                          \
+        if (n_panels >= 3) step(1, 3);                                                              \
+        if (n_panels == 2) step(1, 2);                                                              \
+    } else if (n_rows == 2) {                                                                       \
+        while (n_panels >= 3 && n_panels != 4) step(2, 3);                                          \
+        while (n_panels >= 2) step(2, 2);                                                           \
+    } else if (n_rows == 3) {                                                                       \
+        while (n_panels >= 2) step(3, 2);                                                           \
+    }                                                                                               \
+    AK_WIDE_STEPS(step)                                                                             \
+    while (n_panels > 0) AK_ROW_CASES_OF(1, step)
+
 static void R(scores_rows)(int n_rows, const real *q, int d, const real *keys, int n_panels, real *s)
 {
     const ptrdiff_t panel = (ptrdiff_t)d * VL;
-    if (n_rows <= 2) {
-        for (; n_panels >= 3; n_panels -= 3, keys += 3 * panel, s += 3 * VL) {
-            if (n_rows == 1) R(scores_block)(1, 3, q, d, keys, s);
-            else R(scores_block)(2, 3, q, d, keys, s);
-        }
-    }
-#if AK_PANELS == 4
-    for (; n_panels >= 4; n_panels -= 4, keys += 4 * panel, s += 4 * VL) {
-#define AK_CALL(rows) R(scores_block)(rows, 4, q, d, keys, s)
-        AK_ROW_CASES(AK_CALL)
-#undef AK_CALL
-    }
-    for (; n_panels >= 2; n_panels -= 2, keys += 2 * panel, s += 2 * VL) {
-#define AK_CALL(rows) R(scores_block)(rows, 2, q, d, keys, s)
-        AK_ROW_CASES(AK_CALL)
-#undef AK_CALL
-    }
-#endif
-    for (; n_panels > 0; n_panels--, keys += panel, s += VL) {
-#define AK_CALL(rows) R(scores_block)(rows, 1, q, d, keys, s)
-        AK_ROW_CASES(AK_CALL)
-#undef AK_CALL
-    }
+#define AK_STEP(rows, panels) \
+    (R(scores_block)(rows, panels, q, d, keys, s), keys += (panels) * panel, s += (panels) * VL, n_panels -= (panels))
+    AK_BLOCK_STEPS(AK_STEP)
+#undef AK_STEP
 }
 
 AK_INLINE void R(values_rows)(int n_rows, const real *p, const real *v, const ptrdiff_t row_stride, ptrdiff_t panel_stride,
                               int n_panels, int n_k, const real *alpha, real *acc, ptrdiff_t acc_stride)
 {
-    if (n_rows <= 2) {
-        for (; n_panels >= 3; n_panels -= 3, v += 3 * panel_stride, acc += 3 * VL) {
-            if (n_rows == 1) R(values_block)(1, 3, p, v, row_stride, panel_stride, n_k, alpha, acc, acc_stride);
-            else R(values_block)(2, 3, p, v, row_stride, panel_stride, n_k, alpha, acc, acc_stride);
-        }
-    }
-#if AK_PANELS == 4
-    for (; n_panels >= 4; n_panels -= 4, v += 4 * panel_stride, acc += 4 * VL) {
-#define AK_CALL(rows) R(values_block)(rows, 4, p, v, row_stride, panel_stride, n_k, alpha, acc, acc_stride)
-        AK_ROW_CASES(AK_CALL)
-#undef AK_CALL
-    }
-    for (; n_panels >= 2; n_panels -= 2, v += 2 * panel_stride, acc += 2 * VL) {
-#define AK_CALL(rows) R(values_block)(rows, 2, p, v, row_stride, panel_stride, n_k, alpha, acc, acc_stride)
-        AK_ROW_CASES(AK_CALL)
-#undef AK_CALL
-    }
-#endif
-    for (; n_panels > 0; n_panels--, v += panel_stride, acc += VL) {
-#define AK_CALL(rows) R(values_block)(rows, 1, p, v, row_stride, panel_stride, n_k, alpha, acc, acc_stride)
-        AK_ROW_CASES(AK_CALL)
-#undef AK_CALL
-    }
+#define AK_STEP(rows, panels)                                                                       \
+    (R(values_block)(rows, panels, p, v, row_stride, panel_stride, n_k, alpha, acc, acc_stride),    \
+     v += (panels) * panel_stride, acc += (panels) * VL, n_panels -= (panels))
+    AK_BLOCK_STEPS(AK_STEP)
+#undef AK_STEP
 }
+#undef AK_BLOCK_STEPS
+#undef AK_WIDE_STEPS
+#undef AK_ROW_CASES_OF
 
 static void R(scores)(const void *q_, int d, const void *panels_, ak_tile *tile)
 {
@@ -156,14 +146,17 @@ AK_INLINE void R(values_strided)(const ak_tile *tile, const real *v, const ptrdi
                                  int n_panels, const real *alpha, real *acc, ptrdiff_t acc_stride)
 {
     const real *p = tile->s;
-    const int at_once = AK_PANELS == 4 ? 4 : tile->n_rows <= 2 ? 3 : 1;
-    for (int n = 0; n < n_panels; n += at_once)
+    int at_once;
+    for (int n = 0; n < n_panels; n += at_once) {
+        const int left = n_panels - n;
+        at_once = AK_PANELS == 4 ? (left == 5 ? 3 : 4) : tile->n_rows <= 3 ? n_panels : 1;
         for (int r = 0, g = 0; r < tile->n_rows; r += AK_GROUP_ROWS, g++) {
             const int k0 = tile->group_first[g], k1 = tile->group_last[g];
             R(values_rows)(ak_min_int(AK_GROUP_ROWS, tile->n_rows - r), p + r * AK_TILE + k0, v + n * panel_stride + k0 * row_stride,
-                           row_stride, panel_stride, ak_min_int(at_once, n_panels - n), k1 > k0 ? k1 - k0 : 0, alpha + r,
+                           row_stride, panel_stride, ak_min_int(at_once, left), k1 > k0 ? k1 - k0 : 0, alpha + r,
                            acc + r * acc_stride + n * VL, acc_stride);
         }
+    }
 }
 
 static void R(values)(const ak_tile *tile, const void *v, ptrdiff_t row_stride, ptrdiff_t panel_stride, int n_panels,
