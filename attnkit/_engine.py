@@ -12,6 +12,7 @@ import sys
 import numpy as np
 
 from . import _core
+from ._plans import MAX_EXTENT
 from .masks import MaskPlan, _lower
 
 _NATIVE = frozenset("efd")  # float16, float32, float64
@@ -159,7 +160,7 @@ def _window(window):
         raise TypeError(f"window must be a pair (left, right), got {type(window).__name__}")
     if len(window) != 2:
         raise ValueError(f"window must be a pair (left, right), got {len(window)} entries")
-    return tuple(-1 if side is None else max(as_int("window", side), -1) for side in window)
+    return tuple(-1 if side is None else min(max(as_int("window", side), -1), MAX_EXTENT) for side in window)
 
 
 class Problem:
@@ -176,7 +177,7 @@ class Problem:
         v = None if v is None else as_floats("v", v)
         self.inputs = (q, k, v)
         self.dtype = _result_dtype(q, k, v)
-        if q.ndim < 2 or k.ndim < 2:
+        if q.ndim < 2 or k.ndim < 2 or (v is not None and v.ndim < 2):
             _refuse_axes(q, k, v)
         lq, lk = q.shape[-2], k.shape[-2]
         self.lq, self.lk = lq, lk
@@ -216,7 +217,7 @@ class Problem:
             shapes = [arrays[0].shape[:-2]]
             for x in arrays[1:]:
                 shape = x.shape[:-2]
-                if shape and heads > 1 and shape[-1] > 0 and heads % shape[-1] == 0:
+                if shape and heads != 1 and shape[-1] > 0 and heads % shape[-1] == 0:
                     shape = (*shape[:-1], heads)
                 shapes.append(shape)
             try:

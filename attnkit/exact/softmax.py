@@ -111,7 +111,8 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
     if stats.__class__ is str:
         stats = (stats,)
     problem = Problem(q, k, v, scale, causal, mask, bias, window, alibi_slopes, softcap, q_offset)
-    if not (stats or return_lse or return_weights or out is not None or sink_logits is not None or dropout_mask is not None or dropout_p):
+    if (return_lse is False and return_weights is False and not stats and out is None and sink_logits is None and dropout_mask is None
+            and not dropout_p):
         return _typed(problem.attend(None, ())[0], problem)
     return _with_extras(problem, sink_logits, dropout_mask, dropout_p, as_flag("return_lse", return_lse),
                         as_flag("return_weights", return_weights), _check_stats(stats), out)
@@ -148,24 +149,26 @@ def _with_extras(problem, sink_logits, dropout_mask, dropout_p, return_lse, retu
     if return_weights:
         weights = new_map((*batch, problem.lq, problem.lk), problem.dtype,
                           "attention_row_stats and attention_column_stats give its statistics without it, attention_weights a window of it")
-    wanted = [_CORE_NAMES.get(name, name) for name in names]
+    # Each name once: the engine fills one array of it.
+    wanted = dict.fromkeys(_CORE_NAMES.get(name, name) for name in names)
     if return_lse:
-        wanted.append("lse")
+        wanted["lse"] = None
     if return_weights:
-        wanted += ["norm_max", "norm_inv"]
+        wanted |= {"norm_max": None, "norm_inv": None}
     result, *rows = problem.attend(target, tuple(wanted), sink=sink, keep=keep, keep_scale=keep_scale, sink_size=SINK_SIZE)
+    rows = dict(zip(wanted, rows))
     if return_weights:
         coded = weights if weights.dtype.char in "efd" else weights.view(np.uint16)
-        _core.map_window(problem.q, problem.k, *problem.args, *rows[-2:], None, None, None, coded)
+        _core.map_window(problem.q, problem.k, *problem.args, rows["norm_max"], rows["norm_inv"], None, None, None, coded)
     if back is not None:
         np.copyto(back, _typed(result, problem))
     results = [_typed(result, problem) if out is None else out]
     if return_lse:
-        results.append(rows[len(names)])
+        results.append(rows["lse"])
     if return_weights:
         results.append(weights)
     if names:
-        results.append(dict(zip(names, rows)))
+        results.append({name: rows[_CORE_NAMES.get(name, name)] for name in names})
     return tuple(results) if len(results) > 1 else results[0]
 
 

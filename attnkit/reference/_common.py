@@ -234,13 +234,13 @@ def normalised(s, sink):
 
 
 def weights_with_lse(s, lse):
-    """p = exp(s - lse) for a normaliser from elsewhere; +inf keys of a +inf row share its mass."""
+    """p = exp(s - lse) for a normaliser from elsewhere; +inf keys of a +inf row share its mass, a -inf row has none."""
     with np.errstate(all="ignore"):
         p = np.exp(s - lse[..., None])
         plus = s == np.inf
         share = plus / np.maximum(plus.sum(axis=-1, keepdims=True), 1)
     p = np.where((lse == np.inf)[..., None] & ~np.isnan(s), share, p)
-    return np.where(s == -np.inf, 0.0, p)
+    return np.where((s == -np.inf) | (lse == -np.inf)[..., None], 0.0, p)
 
 
 def weighted_values(p, v, use):

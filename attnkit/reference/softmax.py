@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import _common as c
-from .statistics import ROW_STATISTICS, row_statistics
+from .statistics import ROW_STATISTICS, check_names, row_statistics
 
 
 def attention_logits(q, k, *, scale=None, causal=False, mask=None, bias=None, window=None, alibi_slopes=None,
@@ -23,7 +23,7 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
     A sink logit a adds exp(a) to the normaliser and nothing to the output.  Dropout multiplies the weights of
     the output (not the returned ones) by keep / (1 - dropout_p).
     """
-    names = check_stats(stats)
+    names = check_names("stats", stats, ROW_STATISTICS)
     q, k, v = c.check_qk(q, k, v)
     s, delta = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
                         alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
@@ -60,15 +60,6 @@ def attention_weights(q, k, *, rows=None, cols=None, heads=None, lse=None, scale
         p = p[..., c.select("heads", heads, p.shape[-3]), :, :]
     p = p[..., c.select("rows", rows, p.shape[-2]), :]
     return p[..., c.select("cols", cols, p.shape[-1])]
-
-
-def check_stats(stats):
-    """Tuple of names of row statistics; an unknown name lists the known ones."""
-    names = (stats,) if isinstance(stats, str) else tuple(stats)
-    for name in names:
-        if name not in ROW_STATISTICS:
-            raise ValueError(f"stats: unknown name {name!r}, choose from {', '.join(ROW_STATISTICS)}")
-    return names
 
 
 def dropout_keep(dropout_mask, dropout_p, shape):

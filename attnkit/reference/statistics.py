@@ -4,22 +4,37 @@ import numpy as np
 
 from . import _common as c
 
+EXTRA_STATISTICS = ("abs_distance",)
 ROW_STATISTICS = ("lse", "n_allowed", "entropy", "purity", "max_weight", "argmax", "sink_mass", "sink_logit_mass",
-                  "distance", "distance_sq", "mean_logit")
+                  "distance", "distance_sq", "mean_logit", *EXTRA_STATISTICS)
 
 
 def attention_row_stats(q, k, *, topk=0, sink_size=4, groups=None, n_groups=None, sink_logits=None, scale=None,
                         causal=False, mask=None, bias=None, window=None, alibi_slopes=None, softcap=None,
-                        q_offset=None):
-    """Dict of row statistics, arrays of shape (..., Lq); group_mass has an axis (G,), topk_* an axis (topk,)."""
+                        q_offset=None, extra=()):
+    """Dict of row statistics, arrays of shape (..., Lq); group_mass has an axis (G,), topk_* an axis (topk,).
+
+    abs_distance = sum p |delta| comes only when `extra` names it.
+    """
     q, k = c.check_qk(q, k)
+    extra = check_names("extra", extra, EXTRA_STATISTICS)
     topk = c.as_int("topk", topk, minimum=0)
     sink_size = c.as_int("sink_size", sink_size, minimum=0)
     groups, n_groups = check_groups(groups, n_groups, k.shape[-2])
     s, delta = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
                         alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
     sink = c.sink_column(sink_logits, s.shape[:-1])
-    return row_statistics(s, delta, sink, topk=topk, sink_size=sink_size, groups=groups, n_groups=n_groups)
+    stats = row_statistics(s, delta, sink, topk=topk, sink_size=sink_size, groups=groups, n_groups=n_groups)
+    return {name: x for name, x in stats.items() if name not in EXTRA_STATISTICS or name in extra}
+
+
+def check_names(argument, names, known):
+    """Tuple of names of statistics; an unknown name lists the known ones."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{argument}: unknown name {name!r}, choose from {', '.join(known)}")
+    return names
 
 
 def row_statistics(s, delta, sink, *, topk, sink_size, groups, n_groups):
@@ -49,6 +64,7 @@ def row_statistics(s, delta, sink, *, topk, sink_size, groups, n_groups):
             "distance": over_keys(p * delta),
             "distance_sq": over_keys(p * delta.astype(float) ** 2),
             "mean_logit": over_keys(np.where(p > 0, p * s, 0.0)),
+            "abs_distance": over_keys(p * abs(delta)),
         }
     stats["group_mass"] = np.stack(
         [over_keys(np.where(groups == g, p, 0.0)) for g in range(n_groups)], axis=-1
@@ -140,7 +156,7 @@ def column_weights(s, sink, lse):
 
 
 def attention_block_mass(q, k, *, block_q, block_k, reduce="sum", lse=None, scale=None, causal=False, mask=None,
-                         bias=None, window=None, alibi_slopes=None, softcap=None, q_offset=None):
+                         bias=None, window=None, alibi_slopes=None, softcap=None, sink_logits=None, q_offset=None):
     """(..., ceil(Lq/block_q), ceil(Lk/block_k)): sum, max, mean (zero-padded) or row_mean of the block's weights."""
     block_q = c.as_int("block_q", block_q, minimum=1)
     block_k = c.as_int("block_k", block_k, minimum=1)
@@ -149,7 +165,7 @@ def attention_block_mass(q, k, *, block_q, block_k, reduce="sum", lse=None, scal
     q, k = c.check_qk(q, k)
     s, _ = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
                     alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
-    p = column_weights(s, np.full(s.shape[:-1], -np.inf), lse)
+    p = column_weights(s, c.sink_column(sink_logits, s.shape[:-1]), lse)
     lq, lk = s.shape[-2:]
     mass = np.zeros(s.shape[:-2] + (-(-lq // block_q), -(-lk // block_k)))
     for a in range(mass.shape[-2]):

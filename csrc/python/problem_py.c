@@ -216,7 +216,6 @@ int ak_py_problem_parse(PyObject *q_, PyObject *k_, PyObject *v_, PyObject *scal
     problem->lk = PyArray_DIM(k, PyArray_NDIM(k) - 2);
     const npy_intp dv = v ? PyArray_DIM(v, PyArray_NDIM(v) - 1) : 0;
     if (d != dk) return refuse_shapes("q and k must have the same number of features (last axis)", q, k, v);
-    if (d == 0) return refuse_shapes("q and k have no features (last axis)", q, k, v);
     if (v && PyArray_DIM(v, PyArray_NDIM(v) - 2) != problem->lk) return refuse_shapes("k and v must have the same length (axis -2)", q, k, v);
     if (d > 1 << 20 || dv > 1 << 20) return refuse_shapes("more than 2**20 features", q, k, v);
     problem->d = (int)d;
