@@ -195,19 +195,24 @@ class Problem:
         steps = None
         if softcap is not None or bias is not None or alibi_slopes is not None:
             steps = self._steps(softcap, bias, alibi_slopes)
-        nodes = None
-        if causal is not False and _is_causal(causal):
-            nodes = [("causal", offset)]
+        # Causality and a window are one band around the diagonal, which C takes as (left, right); masks need the general list.
+        left = right = -1
         if window is not None:
             left, right = _window(window)
-            if left >= 0 or right >= 0:
-                _and(nodes := nodes or [], [("window", left, right, 0, 1, offset)])
+        if causal is not False and _is_causal(causal):
+            right = 0
+        nodes = None if left < 0 and right < 0 else (left, right)
         if mask is not None:
-            nodes = nodes or []
-            if not isinstance(mask, MaskPlan):
-                mask = as_array("mask", mask)
-            _and(nodes, _lower(mask, lq, lk, self.leading(), offset=offset))
+            nodes = [] if nodes is None else [("window", left, right, 0, 1, offset)]
+            _and(nodes, self._mask_nodes(mask, offset))
         self.args = (scale, offset, steps, nodes)
+
+    def _mask_nodes(self, mask, offset):
+        if type(mask) is np.ndarray and mask.dtype == bool and mask.ndim == 2 and mask.shape == (self.lq, self.lk):
+            return [("dense", mask)]
+        if not isinstance(mask, MaskPlan):
+            mask = as_array("mask", mask)
+        return _lower(mask, self.lq, self.lk, self.leading(), offset=offset)
 
     def leading(self):
         """The broadcast leading axes: those of q, with the heads (axis -3) of k and v allowed to divide its own."""
@@ -230,7 +235,8 @@ class Problem:
     def reads(self):
         """Every array that the engine reads while it writes its results."""
         _, _, steps, nodes = self.args
-        return [*self.inputs, *(x for row in (*(steps or ()), *(nodes or ())) for x in row if isinstance(x, np.ndarray))]
+        rows = [*(steps or ()), *(nodes if isinstance(nodes, list) else ())]
+        return [*self.inputs, *(x for row in rows for x in row if isinstance(x, np.ndarray))]
 
     def _steps(self, softcap, bias, alibi_slopes):
         steps = []

@@ -2,7 +2,8 @@
  *
  * Contract shared by all (docs/kernels.md tells the reasons):
  *  - A tile is up to 48 rows by 256 keys of scores, row-major with AK_TILE elements between rows. Lanes are keys.
- *  - Packed keys: panels of VL keys (VL = 16 floats or 8 doubles), each [d][VL], lanes past the last key zero.
+ *  - Packed keys: panels of VL keys (VL = 16 floats or 8 doubles), each [d][VL]; lanes past the last key hold
+ *    anything, `mask` forbids them.
  *    Packed values: panels of VL features, each [AK_TILE][VL], features past the last zero; only rows below the
  *    number of keys are written or read.
  *  - Buffers are 64-byte aligned scratch of core/memory.h unless a parameter says `view`; a view may have any

@@ -47,6 +47,22 @@ AK_INLINE int R(is_direct)(const ak_matrix *x)
            (uintptr_t)x->data % sizeof(real) == 0;
 }
 
+/* Features c .. d-1 of one panel from any view. */
+static void R(pack_panel)(const ak_matrix *k, const char *rows, int n_rows, int c, int d, real *panel)
+{
+    real block[VL * VL] = {0}, turned[VL * VL];
+    for (; c < d; c += VL) {
+        const int width = ak_min_int(VL, d - c);
+        for (int r = 0; r < n_rows; r++)
+            R(load_run)(rows + r * k->row_stride + c * k->col_stride, k->col_stride, k->dtype, width, block + r * VL);
+        if (width == VL) V(transpose)(block, VL, panel + (ptrdiff_t)c * VL);
+        else {
+            V(transpose)(block, VL, turned);
+            memcpy(panel + (ptrdiff_t)c * VL, turned, (size_t)width * VL * sizeof(real));
+        }
+    }
+}
+
 static void R(pack_keys)(const ak_matrix *k, int64_t j0, int n, int d, void *panels_)
 {
     real *panels = panels_;
@@ -64,15 +80,14 @@ static void R(pack_keys)(const ak_matrix *k, int64_t j0, int n, int d, void *pan
             for (; c < d_full; c += VL)
                 V(transpose)((const real *)(const void *)rows + c, ld, panels + (ptrdiff_t)c * VL);
         }
-        real block[VL * VL], turned[VL * VL];
-        for (; c < d; c += VL) {
-            const int width = ak_min_int(VL, d - c);
-            memset(block, 0, sizeof block);
-            for (int r = 0; r < n_rows; r++)
-                R(load_run)(rows + r * k->row_stride + c * k->col_stride, k->col_stride, k->dtype, width, block + r * VL);
-            V(transpose)(block, VL, turned);
-            memcpy(panels + (ptrdiff_t)c * VL, turned, (size_t)width * VL * sizeof(real));
+        if (direct && n_rows <= 4) { /* a short tail: a few strided stores cost less than a transpose of empty rows */
+            for (int r = 0; r < n_rows; r++) {
+                const real *row = (const real *)(const void *)(rows + r * k->row_stride);
+                for (c = 0; c < d; c++) panels[(ptrdiff_t)c * VL + r] = row[c];
+            }
+            continue;
         }
+        if (c < d) R(pack_panel)(k, rows, n_rows, c, d, panels);
     }
 }
 
@@ -103,14 +118,20 @@ static int R(pack_values)(const ak_matrix *v, int64_t j0, int n, int dv, void *p
 
 static int R(values_finite)(const ak_matrix *v, int64_t j0, int n, int dv)
 {
+    const int direct = R(is_direct)(v);
+    const vreal limit = V(set1)((real)AK_MAX_FINITE);
+    uint32_t bad = 0;
     for (int j = 0; j < n; j++) {
         const char *row = v->data + (j0 + j) * v->row_stride;
-        for (int c = 0; c < dv; c++) {
+        int c = 0;
+        if (direct)
+            for (; c + VL <= dv; c += VL) bad |= ~M(bits)(V(le)(V(abs)(V(load)((const real *)(const void *)row + c)), limit));
+        for (; c < dv; c++) {
             const real x = R(load_one)(row + c * v->col_stride, v->dtype);
-            if (!(x <= (real)AK_MAX_FINITE && x >= -(real)AK_MAX_FINITE)) return 0;
+            bad |= !(x <= (real)AK_MAX_FINITE && x >= -(real)AK_MAX_FINITE);
         }
     }
-    return 1;
+    return (bad & ((1u << VL) - 1u)) == 0;
 }
 
 static void R(load_row)(const ak_matrix *x, int64_t row, int n, double factor, void *to_)

@@ -53,12 +53,15 @@ static int read_matrix(ak_py_plan *out, PyObject *object, int64_t rows, int64_t 
 {
     if (!PyArray_Check(object)) return fail(PyExc_TypeError, "expected an array", number);
     PyArrayObject *array = (PyArrayObject *)object;
-    int n_batch = out->plan.n_batch, type = PyArray_TYPE(array);
+    /* Two axes alone are one matrix for every head. */
+    int n_batch = PyArray_NDIM(array) == 2 ? 0 : out->plan.n_batch, type = PyArray_TYPE(array);
     if (type != NPY_BOOL && type != NPY_UINT8) return fail(PyExc_TypeError, "expected a bool or uint8 matrix", number);
     if (PyArray_NDIM(array) != n_batch + 2) return fail(PyExc_ValueError, "the matrix has the wrong number of axes", number);
     if (PyArray_DIM(array, n_batch) != rows || PyArray_DIM(array, n_batch + 1) != cols)
         return fail(PyExc_ValueError, "the matrix does not have the shape that the lengths ask for", number);
-    if (out->first_matrix) {
+    if (n_batch == 0) {
+        p->head_strides = NULL;
+    } else if (out->first_matrix) {
         for (int a = 0; a < n_batch; ++a)
             if (PyArray_DIM(array, a) != PyArray_DIM((PyArrayObject *)out->first_matrix, a))
                 return fail(PyExc_ValueError, "its leading axes differ from those of an earlier matrix", number);

@@ -20,7 +20,7 @@ typedef struct ak_py_plan {
 /* Parse a list (or tuple) of node tuples:
  *   ("all",), ("causal", offset), ("window", left, right, sinks, dilation, offset), ("document", seg_q, seg_k),
  *   ("prefix", n), ("blocks", matrix, block_q, block_k), ("dense", matrix), ("and",), ("or",), ("not",)
- * in postfix order. Matrices have n_batch leading axes, all matrices the same ones; None as `nodes` is an empty list
+ * in postfix order. Matrices have n_batch leading axes, all matrices the same ones, or none; None as `nodes` is an empty list
  * (every pair). Returns 0, or -1 with a Python exception set and *out cleared. Needs the GIL, like clear. */
 int ak_py_plan_parse(PyObject *nodes, int64_t lq, int64_t lk, int n_batch, ak_py_plan *out);
 void ak_py_plan_clear(ak_py_plan *plan); /* fine on a cleared one */

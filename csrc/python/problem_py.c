@@ -183,6 +183,18 @@ static int parse_steps(PyObject *steps, ak_py_problem *parsed)
     return 0;
 }
 
+/* (left, right): one band around the diagonal, kept in the problem itself. */
+static int parse_band(PyObject *band, ak_py_problem *parsed)
+{
+    ak_problem *problem = &parsed->problem;
+    long long left, right;
+    if (!PyArg_ParseTuple(band, "LL", &left, &right)) return -1;
+    parsed->band = (ak_pattern){.kind = AK_PAT_WINDOW, .offset = problem->offset, .left = left, .right = right, .dilation = 1};
+    memset(&parsed->plan, 0, sizeof parsed->plan);
+    problem->plan = (ak_plan){.nodes = &parsed->band, .n_nodes = 1, .lq = problem->lq, .lk = problem->lk, .n_batch = problem->n_batch};
+    return 0;
+}
+
 static int should_stop(void *arg)
 {
     ak_py_problem *parsed = arg;
@@ -248,6 +260,7 @@ int ak_py_problem_parse(PyObject *q_, PyObject *k_, PyObject *v_, PyObject *scal
         memset(&out->plan, 0, sizeof out->plan);
         return 0;
     }
+    if (PyTuple_Check(nodes)) return parse_band(nodes, out);
     if (ak_py_plan_parse(nodes, problem->lq, problem->lk, problem->n_batch, &out->plan) < 0) return -1;
     problem->plan = out->plan.plan;
     for (int i = 0; i < problem->plan.n_nodes; i++) problem->plan_per_head |= problem->plan.nodes[i].head_strides != NULL;

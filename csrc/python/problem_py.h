@@ -8,7 +8,8 @@
 /* A parsed call. The problem points into the arrays of the caller, which the caller's arguments keep alive. */
 typedef struct ak_py_problem {
     ak_problem problem;
-    ak_py_plan plan;
+    ak_py_plan plan;      /* parsed from a list of nodes; empty when there is none */
+    ak_pattern band;      /* the plan of a call whose mask is (left, right) only */
     ak_poll poll;
     int64_t poll_due;
     PyThreadState *saved; /* while the GIL is released */
@@ -19,7 +20,7 @@ typedef struct ak_py_problem {
 
 /* q, k: arrays of float16, uint16 (bfloat16 bits), float32 or float64 with at least 2 axes; v likewise or None.
  * scale: float or None (1 / sqrt(d)); offset: int; steps: None or a tuple of ("softcap", c), ("bias", array), ("alibi", float64 array);
- * nodes: None or the list of attnkit.masks. Returns 0, or -1 with an exception set and nothing to clear. */
+ * nodes: None, (left, right) of a band around the diagonal (negative = unbounded), or the list of attnkit.masks. Returns 0, or -1 with an exception set and nothing to clear. */
 int ak_py_problem_parse(PyObject *q, PyObject *k, PyObject *v, PyObject *scale, PyObject *offset, PyObject *steps, PyObject *nodes,
                         ak_py_problem *out);
 void ak_py_problem_clear(ak_py_problem *parsed);
