@@ -16,7 +16,7 @@ from ._plans import MAX_EXTENT
 from .masks import MaskPlan, _lower
 
 _NATIVE = frozenset("efd")  # float16, float32, float64
-_LN2 = 0.6931471805599453
+_LN16 = 2.772588722239781
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class Problem:
         except ValueError:
             raise ValueError(f"lse of shape {lse.shape} does not broadcast to the rows {rows}") from None
         with standard_arithmetic():
-            return np.ascontiguousarray(lse / _LN2, real), np.ascontiguousarray(lse != -np.inf, real)
+            return np.ascontiguousarray(lse / _LN16, real), np.ascontiguousarray(lse != -np.inf, real)
 
     def real(self):
         """The dtype that the engine computes in."""

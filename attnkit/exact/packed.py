@@ -208,11 +208,11 @@ class AttentionState:
     Attributes
     ----------
     m : ndarray, shape (..., Lq)
-        Row maximum of the logits, in units of log2.
+        Row maximum of the logits, in units of ln 16.
     l : ndarray, shape (..., Lq)
-        Sum of 2^(s - m).
+        Sum of 16^(s - m).
     acc : ndarray, shape (..., Lq, dv)
-        Sum of 2^(s - m) v.
+        Sum of 16^(s - m) v.
 
     See Also
     --------

@@ -7,7 +7,7 @@
 typedef struct ak_map_rows {
     const int64_t *list; /* n row numbers of each head; NULL = all lq rows */
     int64_t n;
-    const void *norm_max, *norm_inv; /* REAL, (n_heads, lq); NULL = plain logits (problem->log2_units 0) */
+    const void *norm_max, *norm_inv; /* REAL, (n_heads, lq); NULL = plain logits (problem->weight_units 0) */
 } ak_map_rows;
 
 /* The window rows x cols of every head, to a view of (n, n_cols) per head. cols ascend; col_to[i] is the output column of

@@ -39,7 +39,7 @@ typedef struct ak_problem {
     ak_score_step steps[AK_MAX_STEPS];
     ak_plan plan;
     int plan_per_head;   /* does the plan read head indices? */
-    int log2_units;      /* 1: scores for weights; 0: plain logits */
+    int weight_units;      /* 1: scores in units of ln 16, for weights; 0: plain logits */
     const ak_tile_kernels *kernels;
     size_t real_size;    /* 4 or 8 */
     const ak_poll *poll;

@@ -1,7 +1,7 @@
 #include "tile.h"
 #include <string.h>
 
-#define LOG2E 1.4426950408889634074
+#define LOG16E 0.36067376022224085184
 
 size_t ak_block_bytes(const ak_problem *problem, int max_rows)
 {
@@ -32,7 +32,7 @@ char *ak_block_bind(ak_block *block, const ak_problem *problem, int max_rows, ch
 /* The factor that goes into the queries: the scale, the unit, and the inner division of a soft cap. */
 static double query_factor(const ak_problem *problem)
 {
-    double unit = problem->log2_units ? LOG2E : 1;
+    double unit = problem->weight_units ? LOG16E : 1;
     for (int i = 0; i < problem->n_steps; i++)
         if (problem->steps[i].kind == AK_SCORE_SOFTCAP) unit = 1 / problem->steps[i].value;
     return problem->scale * unit;
@@ -54,7 +54,7 @@ static void bind_step(ak_block *block, const ak_score_step *step, ak_bound_step 
 {
     const ak_problem *problem = block->problem;
     bound->kind = step->kind;
-    bound->unit = problem->log2_units ? LOG2E : 1;
+    bound->unit = problem->weight_units ? LOG16E : 1;
     bound->value = step->value;
     if (step->operand.matrix.data == NULL) return;
     bound->dtype = step->operand.matrix.dtype;

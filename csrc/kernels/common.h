@@ -33,8 +33,10 @@
 #define AK_PANELS 1
 #endif
 
-#define AK_LOG2E 1.4426950408889634074
-#define AK_LN2 0.69314718055994530942
+/* Scores are weighed in units of ln 16: a difference x weighs 16^-x, and one unit is larger than a natural one, so that a
+ * finite score stays finite in them. */
+#define AK_LOG16E 0.36067376022224085184
+#define AK_LN16 2.7725887222397812377
 
 static inline int ak_min_int(int a, int b) { return a < b ? a : b; }
 static inline int ak_max_int(int a, int b) { return a > b ? a : b; }

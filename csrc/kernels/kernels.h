@@ -11,7 +11,7 @@
  *  - Reduction order: dot products run over features with fused multiply-add from 0; a tile's P V runs over its keys
  *    from 0 and is added to the accumulator with one fused multiply-add; sums over keys keep VL running lanes, reduced
  *    by the fixed tree once per chunk. How rows are blocked never changes a byte.
- *  - Scores are in units of log2 when they go to weights (the factor log2 e is folded into the queries and operands).
+ *  - Scores are in units of ln 16 when they go to weights (the factor 1 / ln 16 is folded into the queries and operands).
  *  - A key that is not allowed has score -inf and is given weight exactly 0. NaN scores stay NaN.
  * No function allocates, fails or calls out. */
 #ifndef AK_KERNELS_KERNELS_H
@@ -72,7 +72,7 @@ typedef enum ak_score_kind {
 
 typedef struct ak_bound_step {
     ak_score_kind kind;
-    double unit;              /* what a natural unit of score is worth in the tile: log2 e, or 1 for plain logits */
+    double unit;              /* what a natural unit of score is worth in the tile: 1 / ln 16, or 1 for plain logits */
     double value;             /* SOFTCAP: the cap; */
     double row_value[AK_BLOCK_ROWS];     /* ALIBI: slope of each row */
     const char *row_data[AK_BLOCK_ROWS]; /* BIAS: view of row i of the matrix, first key of the call */
@@ -83,7 +83,7 @@ typedef struct ak_bound_step {
 /* Running state of a block within a chunk. `lanes` arrays are REAL[n_rows][VL], REAL being the kernel's type. d1, d2, da
  * and argmax are the arrays of the chunk's ak_row_state, updated in place; argmax may be NULL. */
 typedef struct ak_row_lanes {
-    void *m;              /* REAL[n_rows]: running maximum, log2 units */
+    void *m;              /* REAL[n_rows]: running maximum, in units of ln 16 */
     void *l;              /* lanes */
     void *t, *u, *c, *r2; /* lanes; read and written only with ENTROPY, PURITY or DISTANCE */
     double *d1, *d2, *da;
@@ -163,7 +163,7 @@ typedef struct ak_tile_kernels {
     /* acc <- acc / l, 0 for empty rows */
     void (*state_out)(const ak_state_shape *shape, const ak_row_state *state);
 
-    /* exp2(s - m_r) * inv_r in place for the columns in use; weights of the final map. */
+    /* 16^(s - m_r) * inv_r in place for the columns in use; weights of the final map. */
     void (*probabilities)(ak_tile *tile, const void *m, const void *inv);
     /* Tile weights times a factor for the values only (dropout): p_rj *= z where keep_rj, else 0; keep is a view of bytes. */
     void (*dropout)(ak_tile *tile, const char *const *keep_rows, ptrdiff_t col_stride, double z);

@@ -1,5 +1,5 @@
 /* States of finished chunks: lanes reduced, merged along the chunk tree, turned into final numbers (included once per
- * real type). The rule for a change of reference maximum from m to m' (a = 2^(m - m'), D = m' - m):
+ * real type). The rule for a change of reference maximum from m to m' (a = 16^(m - m'), D = m' - m):
  *   l' = a l    t' = a (t + D l)    r2' = a^2 r2    acc' = a acc
  * The side that holds the maximum has a = 1 exactly, so merging with an empty state changes no byte. */
 
@@ -42,7 +42,7 @@ static void R(lanes_finish)(int n_rows, int stats, const ak_row_lanes *lanes, ak
 /* One factor per side: 1 for the side at the maximum. */
 AK_INLINE real R(side_factor)(real m, real top)
 {
-    return m == top ? 1 : m == (real)-INFINITY ? 0 : R(exp2_one)(m - top);
+    return m == top ? 1 : m == (real)-INFINITY ? 0 : R(exp16_one)(m - top);
 }
 
 AK_INLINE real R(side_shift)(real m, real top)
@@ -117,7 +117,7 @@ static void R(state_merge)(const ak_state_shape *shape, ak_row_state *a, const a
 static void R(state_sink)(const ak_state_shape *shape, ak_row_state *a, const double *logits)
 {
     for (int r = 0; r < shape->n_rows; r++) {
-        const real sink = (real)(logits[r] * AK_LOG2E);
+        const real sink = (real)(logits[r] * AK_LOG16E);
         if (sink == (real)-INFINITY) continue;
         real *m = (real *)a->m + r, *l = (real *)a->l + r;
         const int keep = !(sink > *m);
@@ -158,13 +158,13 @@ AK_INLINE double R(log1p_one)(double x)
     return lanes[0];
 }
 
-/* 2^(x - m) for numbers in log2 units, 1 where both are equal (also infinite), 0 for x = -inf. */
+/* 16^(x - m) for numbers in units of ln 16, 1 where both are equal (also infinite), 0 for x = -inf. */
 AK_INLINE double R(ratio_one)(double x, double m)
 {
     double lanes[VD_LANES];
     if (x == m) return 1;
     if (x == -INFINITY) return 0;
-    vd_store(lanes, vd_exp2_neg(vd_set1(x - m)));
+    vd_store(lanes, vd_exp16_neg(vd_set1(x - m)));
     return lanes[0];
 }
 
@@ -177,17 +177,17 @@ static void R(state_report)(const ak_state_shape *shape, const ak_row_state *sta
     for (int r = 0; r < shape->n_rows; r++) {
         const double m = (double)((const real *)state->m)[r], l = (double)((const real *)state->l)[r];
         const int empty = l == 0;
-        const double lse = empty ? -INFINITY : m * AK_LN2 + R(log_one)(l);
-        const double sink_mass = sink && sink[r] != -INFINITY ? R(ratio_one)((double)(real)(sink[r] * AK_LOG2E), m) / l : 0;
+        const double lse = empty ? -INFINITY : m * AK_LN16 + R(log_one)(l);
+        const double sink_mass = sink && sink[r] != -INFINITY ? R(ratio_one)((double)(real)(sink[r] * AK_LOG16E), m) / l : 0;
         if (to->lse) to->lse[r] = lse;
         if (to->sink_logit_mass) to->sink_logit_mass[r] = sink_mass;
         if (to->max_weight) to->max_weight[r] = empty ? 0 : R(ratio_one)((double)key_max[r], m) / l;
         if (shape->stats & (AK_STAT_ENTROPY | AK_STAT_PURITY | AK_STAT_DISTANCE)) {
-            const double l1 = (double)((const real *)state->l1)[r], t = (double)((const real *)state->t)[r] * AK_LN2;
+            const double l1 = (double)((const real *)state->l1)[r], t = (double)((const real *)state->t)[r] * AK_LN16;
             const double r2 = (double)((const real *)state->r2)[r];
             if (to->entropy) to->entropy[r] = empty ? 0 : R(log1p_one)(l1) + t / l;
             if (to->purity) to->purity[r] = empty ? 0 : r2 / (l * l);
-            if (to->mean_logit) to->mean_logit[r] = empty ? 0 : m * AK_LN2 - t / l - (sink_mass > 0 ? sink_mass * sink[r] : 0);
+            if (to->mean_logit) to->mean_logit[r] = empty ? 0 : m * AK_LN16 - t / l - (sink_mass > 0 ? sink_mass * sink[r] : 0);
         }
         if (shape->stats & AK_STAT_DISTANCE) {
             if (to->distance) to->distance[r] = empty ? 0 : state->d1[r] / l;

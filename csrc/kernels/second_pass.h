@@ -1,11 +1,11 @@
-/* The map once its rows are normalised: p = 2^(s - m) * inv with the final m and 1 / l of each row (included once per
+/* The map once its rows are normalised: p = 16^(s - m) * inv with the final m and 1 / l of each row (included once per
  * real type). Used for windows of the map, received attention and block mass. */
 
 static void R(probabilities)(ak_tile *tile, const void *m_, const void *inv_)
 {
     const real *m = m_, *inv = inv_;
     /* A caller's own normaliser may lie below a score; the exponent then saturates instead of wrapping. */
-    const vreal highest = V(set1)((real)(AK_REAL_IS_FLOAT ? 127 : 1023));
+    const vreal highest = V(set1)((real)(AK_REAL_IS_FLOAT ? 31.75 : 255.75));
     for (int r = 0; r < tile->n_rows; r++) {
         real *s = (real *)tile->s + r * AK_TILE;
         int c0, c1;
@@ -13,7 +13,7 @@ static void R(probabilities)(ak_tile *tile, const void *m_, const void *inv_)
         if (m[r] == (real)INFINITY) R(infinite_row)(s + c0, c1 - c0);
         const vreal base = V(set1)(m[r] == (real)INFINITY || m[r] == (real)-INFINITY ? 0 : m[r]), by = V(set1)(inv[r]);
         for (int c = c0; c < c1; c += VL) {
-            vreal p = V(mul)(V(exp2_neg)(V(min)(highest, V(sub)(V(load)(s + c), base))), by);
+            vreal p = V(mul)(V(exp16_neg)(V(min)(highest, V(sub)(V(load)(s + c), base))), by);
             /* A NaN row must not reach the keys it may not see. */
             if (tile->has_bits) p = V(and_mask)(M(from_bits)(R(lane_bits)(tile->bits[r], c)), p);
             V(store)(s + c, p);

@@ -1,6 +1,6 @@
 /* Online softmax: scores of a tile to weights, and the row statistics that ride along (included once per real type).
  *
- * Per row: m' = max(m, max s), alpha = 2^(m - m') (1 when m' = m, 0 when m = -inf), p = 2^(s - m'). Lanes then take
+ * Per row: m' = max(m, max s), alpha = 16^(m - m') (1 when m' = m, 0 when m = -inf), p = 16^(s - m'). Lanes then take
  *   l  <- alpha l + sum p                       (lane by lane, columns in order)
  *   t  <- alpha (t + (m' - m) l) + sum p (m' - s)
  *   u  <- the same sum as l without the terms at the maximum, c <- how many those are: l - 1 loses them, u does not
@@ -12,12 +12,12 @@
 AK_INLINE void R(weigh_columns)(const int flags, const int count, real *s, vreal base, vreal position, vreal *l, vreal *t, vreal *u,
                                 vreal *c, vreal *r2, vreal *d1, vreal *d2, vreal *da)
 {
-    const vreal zero = V(zero)(), lowest = V(set1)((real)(AK_REAL_IS_FLOAT ? -127 : -1023));
+    const vreal zero = V(zero)(), lowest = V(set1)((real)(AK_REAL_IS_FLOAT ? -31.75 : -255.75));
     vreal x[4], p[4];
     AK_UNROLL
     for (int i = 0; i < count; i++) {
         x[i] = V(max)(lowest, V(sub)(V(load)(s + i * VL), base));
-        p[i] = V(exp2_neg_clamped)(x[i]);
+        p[i] = V(exp16_neg_clamped)(x[i]);
     }
     AK_UNROLL
     for (int i = 0; i < count; i++) {
@@ -62,10 +62,10 @@ static void R(infinite_row)(real *s, int n)
     }
 }
 
-AK_INLINE real R(exp2_one)(real x)
+AK_INLINE real R(exp16_one)(real x)
 {
     real lanes[VL];
-    V(store)(lanes, V(exp2_neg)(V(set1)(x)));
+    V(store)(lanes, V(exp16_neg)(V(set1)(x)));
     return lanes[0];
 }
 
@@ -83,7 +83,7 @@ AK_INLINE void R(weigh_rows)(const int flags, ak_tile *tile, const ak_row_lanes 
         real shift = 0; /* m' - m where both are numbers */
         if (now != old) {
             m[r] = now;
-            alpha[r] = old == (real)-INFINITY ? 0 : R(exp2_one)(old - now);
+            alpha[r] = old == (real)-INFINITY ? 0 : R(exp16_one)(old - now);
             if (old != (real)-INFINITY && now != (real)INFINITY) shift = now - old;
             if (lanes->argmax) {
                 int at = 0;

@@ -165,7 +165,7 @@ static int parse_map_rows(ak_py_problem *parsed, PyObject *norm_max, PyObject *n
         PyErr_SetString(PyExc_ValueError, "rows or normalisers of the wrong size");
         return -1;
     }
-    parsed->problem.log2_units = array != NULL;
+    parsed->problem.weight_units = array != NULL;
     rows->norm_max = array ? PyArray_DATA(array) : NULL;
     rows->norm_inv = array ? PyArray_DATA(inv) : NULL;
     rows->list = numbers ? PyArray_DATA(numbers) : NULL;

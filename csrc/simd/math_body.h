@@ -27,6 +27,21 @@ AK_SIMD_INLINE AK_V AK_FN(exp2_neg_clamped)(AK_V x)
     return AK_FN(mul)(AK_FN(horner)(f, AK_TABLE(exp2), AK_K(EXP2_DEGREE)), AK_FN(pow2_from_bits)(t));
 }
 
+/* 16^x = 2^(4 x) for -BIAS/4 <= x <= 0 (or NaN): the bytes of exp2_neg_clamped(4 x) at the same cost, for scores whose
+ * unit is four times as large, so that no finite score overflows. */
+AK_SIMD_INLINE AK_V AK_FN(exp16_neg_clamped)(AK_V x)
+{
+    const AK_V rounder = AK_FN(set1)(AK_ROUNDER + AK_BIAS), four = AK_FN(set1)((AK_S)4);
+    const AK_V t = AK_FN(fma)(x, four, rounder);
+    const AK_V f = AK_FN(fma)(x, four, AK_FN(sub)(rounder, t));
+    return AK_FN(mul)(AK_FN(horner)(f, AK_TABLE(exp2), AK_K(EXP2_DEGREE)), AK_FN(pow2_from_bits)(t));
+}
+
+AK_SIMD_INLINE AK_V AK_FN(exp16_neg)(AK_V x)
+{
+    return AK_FN(exp16_neg_clamped)(AK_FN(max)(AK_FN(set1)(-AK_BIAS / 4), x));
+}
+
 /* 2^x for x <= 0: 1 at 0, +0 from -(BIAS - 1/2) down; NaN stays NaN (its payload is not canonical).
  * Neighbouring arguments may fall by one ULP (4 in 10^5 do), here and in exp2; in float32 exp, log, log1p and tanh never fall. */
 AK_SIMD_INLINE AK_V AK_FN(exp2_neg)(AK_V x)

@@ -132,6 +132,8 @@ AK_PROBE(vd_transpose_up, "D>D", vd_transpose((const double *)a + 56, -8, (doubl
 /* Elementary functions. */
 AK_PROBE(vf_exp2_neg, "f>f", OUT_F_ONE_NAN(vf_exp2_neg(VF(a))))
 AK_PROBE(vd_exp2_neg, "d>d", OUT_D_ONE_NAN(vd_exp2_neg(VD(a))))
+AK_PROBE(vf_exp16_neg, "f>f", OUT_F_ONE_NAN(vf_exp16_neg(VF(a))))
+AK_PROBE(vd_exp16_neg, "d>d", OUT_D_ONE_NAN(vd_exp16_neg(VD(a))))
 AK_PROBE(vf_exp, "f>f", OUT_F(vf_exp(VF(a))))
 AK_PROBE(vd_exp, "d>d", OUT_D(vd_exp(VD(a))))
 AK_PROBE(vf_exp2, "f>f", OUT_F(vf_exp2(VF(a))))

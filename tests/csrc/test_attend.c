@@ -51,7 +51,7 @@ static uint64_t checksum(const test_case *c, ak_isa isa, int n_threads)
     const ak_pattern causal = {.kind = AK_PAT_CAUSAL, .offset = c->lk - c->lq};
     ak_problem p = {
         .n_batch = 1, .shape = {HEADS}, .n_heads = HEADS, .kv_group = HEADS, .lq = c->lq, .lk = c->lk, .d = c->d, .dv = c->dv,
-        .offset = c->lk - c->lq, .scale = 0.25, .plan = {&causal, c->causal, c->lq, c->lk, 1}, .log2_units = 1,
+        .offset = c->lk - c->lq, .scale = 0.25, .plan = {&causal, c->causal, c->lq, c->lk, 1}, .weight_units = 1,
         .kernels = real == 4 ? kernels->f32 : kernels->f64, .real_size = real,
     };
     p.q = operand(q, c->lq, c->d, real, HEADS);
