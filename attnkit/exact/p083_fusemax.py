@@ -3,10 +3,11 @@
 import numpy as np
 
 from .._arguments import as_flag, as_int, as_reals, as_scale, float_types
+from .._engine import check_out
 from .states import shifted_exp, weighted_rows
 
 
-def attention_cascade(q, k, v, *, passes=1, block=64, defer_division=True, scale=None):
+def attention_cascade(q, k, v, *, passes=1, block=64, defer_division=True, scale=None, out=None):
     """Softmax attention as a cascade of reductions that traverses each row of scores `passes` times.
 
     Parameters
@@ -22,6 +23,8 @@ def attention_cascade(q, k, v, *, passes=1, block=64, defer_division=True, scale
         Divide the output instead of every weight; one pass always does.
     scale : float, optional
         Factor of the logits; None = 1/sqrt(d).
+    out : ndarray, optional
+        Where to put the output: exact shape and dtype. It may overlap the inputs.
 
     Returns
     -------
@@ -72,16 +75,22 @@ def attention_cascade(q, k, v, *, passes=1, block=64, defer_division=True, scale
     scale = as_scale(scale, q.shape[1])
     compute, stored = float_types(q=q, k=k, v=v)
     q, k, v = (x.astype(compute, copy=False) for x in (q, k, v))
+    if out is not None:
+        check_out(out, (q.shape[0], v.shape[1]), stored, ())
     with np.errstate(all="ignore"):
         scores = scale * (q @ k.T)
         blocks = [slice(j, j + block) for j in range(0, k.shape[0], block)]
         if passes == 3:
-            out = _three_passes(scores, v, defer_division)
+            found = _three_passes(scores, v, defer_division)
         elif passes == 2:
-            out = _two_passes(scores, v, blocks, defer_division)
+            found = _two_passes(scores, v, blocks, defer_division)
         else:
-            out = _one_pass(scores, v, blocks)
-        return out.astype(stored, copy=False)
+            found = _one_pass(scores, v, blocks)
+        found = found.astype(stored, copy=False)
+    if out is None:
+        return found
+    np.copyto(out, found)
+    return out
 
 
 def cascade_counts(Lq, Lk, d, dv, *, passes=1, block=64, defer_division=True):

@@ -6,11 +6,12 @@
 import numpy as np
 
 from .._arguments import as_int, as_mask, as_reals, as_scale, float_types
+from .._engine import check_out
 from .states import shifted_exp, weighted_rows
 
 
 def flash_attention_tiled(q, k, v, *, block_q=64, block_k=64, scale=None, causal=False, mask=None,
-                          return_lse=False, return_tiles=False):
+                          return_lse=False, return_tiles=False, out=None):
     """Softmax attention tile by tile with an online softmax.
 
     Parameters
@@ -28,6 +29,8 @@ def flash_attention_tiled(q, k, v, *, block_q=64, block_k=64, scale=None, causal
         True = may attend.
     return_lse, return_tiles : bool, optional
         Whether the log-sum-exp of the rows and the number of visited tiles are returned too.
+    out : ndarray, optional
+        Where to put the output: exact shape and dtype. It may overlap the inputs.
 
     Returns
     -------
@@ -81,14 +84,16 @@ def flash_attention_tiled(q, k, v, *, block_q=64, block_k=64, scale=None, causal
     allowed = _allowed(q.shape[0], k.shape[0], causal, mask)
     compute, stored = float_types(q=q, k=k, v=v)
     q, k, v = (x.astype(compute, copy=False) for x in (q, k, v))
+    if out is not None:
+        check_out(out, (q.shape[0], v.shape[1]), stored, ())
 
-    out = np.zeros((q.shape[0], v.shape[1]), compute)
+    found = np.zeros((q.shape[0], v.shape[1]), compute)
     lse = np.full(q.shape[0], -np.inf, compute)
     tiles = 0
     for i in range(0, q.shape[0], block_q):
         rows = slice(i, i + block_q)
         m = np.full(q[rows].shape[0], -np.inf, compute)
-        l, acc = np.zeros_like(m), np.zeros_like(out[rows])
+        l, acc = np.zeros_like(m), np.zeros_like(found[rows])
         for j in range(0, k.shape[0], block_k):
             cols = slice(j, j + block_k)
             pairs = allowed[rows, cols]
@@ -105,10 +110,13 @@ def flash_attention_tiled(q, k, v, *, block_q=64, block_k=64, scale=None, causal
             m = m_new
         some = l != 0
         with np.errstate(all="ignore"):
-            out[rows] = acc / np.where(some, l, 1)[:, None]
+            found[rows] = acc / np.where(some, l, 1)[:, None]
             lse[rows] = np.where(some, m + np.log(l), -np.inf)
     with np.errstate(all="ignore"):
-        results = [out.astype(stored, copy=False)]
+        found = found.astype(stored, copy=False)
+    if out is not None:
+        np.copyto(out, found)
+    results = [found if out is None else out]
     if return_lse:
         results.append(lse)
     if return_tiles:

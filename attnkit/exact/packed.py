@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _core
-from .._engine import Problem, as_array, as_float64, as_flag, as_floats
+from .._engine import Problem, as_array, as_flag, as_float64, as_floats, check_out, standard_arithmetic
 
 
 def _integers(name, x):
@@ -25,7 +25,7 @@ def _cumulative(name, cu, length):
 
 
 def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, *, causal=False, return_lse=False, scale=None, window=None, softcap=None,
-                     alibi_slopes=None, sink_logits=None):
+                     alibi_slopes=None, sink_logits=None, out=None):
     """Compute softmax attention of packed sequences, each on its own.
 
     Parameters
@@ -52,6 +52,8 @@ def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, *, causal=False, retur
         One slope per head.
     sink_logits : array_like, optional
         One virtual key per head.
+    out : ndarray, optional
+        Where to put the output: exact shape and dtype. It may overlap the inputs.
 
     Returns
     -------
@@ -84,24 +86,39 @@ def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, *, causal=False, retur
     """
     whole = Problem(q, k, v, scale, False, None, None, None, None, None, None)
     q, k, v = whole.inputs
+    if v.ndim < 2 or v.shape[-2] != whole.lk:
+        raise ValueError(f"k and v must have the same length (axis -2): k {k.shape}, v {v.shape}")
     rows, keys = _cumulative("cu_seqlens_q", cu_seqlens_q, whole.lq), _cumulative("cu_seqlens_k", cu_seqlens_k, whole.lk)
     if len(rows) != len(keys):
         raise ValueError(f"cu_seqlens_q and cu_seqlens_k need one length, got {len(rows)} and {len(keys)}")
     return_lse = as_flag("return_lse", return_lse)
     batch = whole.leading()
-    out = np.empty((*batch, whole.lq, v.shape[-1]), whole.dtype)
-    coded = out if out.dtype.char in "efd" else out.view(np.uint16)
+    shape = (*batch, whole.lq, v.shape[-1])
+    if out is not None:
+        check_out(out, shape, whole.dtype, ())
+    # A later sequence may run out of memory when an earlier one is there already, so `out` is written at the end.
+    found_out = np.empty(shape, whole.dtype)
+    coded = found_out if found_out.dtype.char in "efd" else found_out.view(np.uint16)
     lse = np.empty((*batch, whole.lq), whole.real()) if return_lse else None
     for r0, r1, k0, k1 in zip(rows, rows[1:], keys, keys[1:]):
         part = Problem(q[..., r0:r1, :], k[..., k0:k1, :], v[..., k0:k1, :], scale, causal, None, None, window, alibi_slopes, softcap, None)
         found = part.attend(coded[..., r0:r1, :], ("lse",) if return_lse else (), sink=part.sinks(sink_logits))
         if return_lse:
             lse[..., r0:r1] = found[1]
+    out = _delivered(found_out, out)
     return (out, lse) if return_lse else out
 
 
+def _delivered(found, out):
+    """The result, or `out` with the result in it."""
+    if out is None:
+        return found
+    np.copyto(out, found)
+    return out
+
+
 def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, return_lse=False, scale=None, window=None, softcap=None,
-                    alibi_slopes=None, sink_logits=None):
+                    alibi_slopes=None, sink_logits=None, out=None):
     """Compute softmax attention over a paged key-value cache.
 
     Parameters
@@ -130,6 +147,8 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
         One slope per head.
     sink_logits : array_like, optional
         One virtual key per head.
+    out : ndarray, optional
+        Where to put the output: exact shape and dtype. It may overlap the inputs.
 
     Returns
     -------
@@ -179,18 +198,18 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
         if ((used < 0) | (used >= n_pages)).any():
             raise ValueError(f"page_table[{b}] names a page outside 0..{n_pages - 1}")
     return_lse = as_flag("return_lse", return_lse)
-    out = lse = None
+    whole = Problem(q, k_pages, v_pages, scale, causal, None, None, window, alibi_slopes, softcap, None)
+    shape = (batch, heads, lq, v_pages.shape[-1])
+    if out is not None:
+        check_out(out, shape, whole.dtype, ())
+    # A later sequence may run out of memory when an earlier one is there already, so `out` is written at the end.
+    found, lse = np.empty(shape, whole.dtype), np.empty(shape[:-1], whole.real())
+    coded = found if found.dtype.char in "efd" else found.view(np.uint16)
     for b, n in enumerate(lengths.tolist()):
         used = table[b, : -(-n // page) if page else 0]
         part = Problem(q[b], _gather(k_pages, used, n), _gather(v_pages, used, n), scale, causal, None, None, window, alibi_slopes, softcap, None)
-        if out is None:
-            out = np.empty((batch, heads, lq, v_pages.shape[-1]), part.dtype)
-            lse = np.empty((batch, heads, lq), part.real())
-        coded = out if out.dtype.char in "efd" else out.view(np.uint16)
         _, lse[b] = part.attend(coded[b], ("lse",), sink=part.sinks(sink_logits))
-    if out is None:
-        empty = Problem(q, k_pages[:0], v_pages[:0], scale, False, None, None, None, None, None, None)
-        out, lse = np.empty((0, heads, lq, v_pages.shape[-1]), empty.dtype), np.empty((0, heads, lq), empty.real())
+    out = _delivered(found, out)
     return (out, lse) if return_lse else out
 
 
@@ -261,7 +280,8 @@ class AttentionState:
         m, l, acc = self.m.copy(), self.l.copy(), self.acc.copy()  # noqa: E741
         lse = np.empty(m.shape)
         _core.finish_states(m, l, acc, sink, lse)
-        return acc.astype(self._dtype, copy=False), lse.astype(m.dtype, copy=False)
+        with standard_arithmetic():
+            return acc.astype(self._dtype, copy=False), lse.astype(m.dtype, copy=False)
 
 
 def attention_state(q, k, v, *, scale=None, causal=False, mask=None, bias=None, window=None, alibi_slopes=None, softcap=None, q_offset=None):

@@ -353,11 +353,10 @@ def attention_weights(q, k, *, rows=None, cols=None, heads=None, lse=None, scale
     if head_list is None:
         _window_of(problem, problem.norms(sink, lse), row_list, ordered, to, coded)
     else:
-        options = dict(scale=scale, causal=causal, bias=bias, window=window, alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)
         for i, head in enumerate(head_list):
-            part = _one_head(problem, int(head), mask, options)
-            part_lse = None if lse is None else _head_of(lse, batch, 1, int(head))
-            part_sink = None if sink is None else _head_of(sink, batch, 1, int(head))
+            part = _one_head(problem, int(head))
+            part_lse = None if lse is None else _head_of("lse", lse, batch, 1, int(head))
+            part_sink = None if sink is None else _head_of("sink_logits", sink, batch, 1, int(head))
             _window_of(part, part.norms(part_sink, part_lse), row_list, ordered, to, coded[..., i : i + 1, :, :])
     if back is not None:
         np.copyto(back, target)
@@ -368,37 +367,32 @@ def _window_of(problem, norms, rows, cols, col_to, out):
     _core.map_window(problem.q, problem.k, *problem.args, *norms, rows, cols, col_to, out)
 
 
-def _head_of(x, batch, n_tail, head):
+def _head_of(name, x, batch, n_tail, head):
     """The part of an operand (..., H, tail) that belongs to one head, its axis kept; operands without heads stay whole."""
     axis = x.ndim - n_tail - 1
     if axis < 0 or x.shape[axis] == 1:
         return x
+    if x.shape[axis] != batch[-1]:
+        raise ValueError(f"{name} of shape {x.shape} does not broadcast to the leading axes {batch}")
     return x[(slice(None),) * axis + (slice(head, head + 1),)]
 
 
-def _one_head(problem, head, mask, options):
+def _one_head(problem, head):
     """The same problem for one query head: views, no copies."""
     batch = problem.leading()
     q, k, _ = problem.inputs
-    k_head = head if k.ndim < 3 or k.shape[-3] == 1 else head // (batch[-1] // k.shape[-3])
-    if options["bias"] is not None:
-        options = {**options, "bias": _head_of(as_array("bias", options["bias"]), batch, 2, head)}
-    if options["alibi_slopes"] is not None:
-        options = {**options, "alibi_slopes": _head_of(as_array("alibi_slopes", options["alibi_slopes"]), batch, 0, head)}
-    if mask is not None:
-        mask = _head_mask(mask, batch, head, problem)
-    return Problem(_head_of(q, batch, 2, head), _head_of(k, batch, 2, k_head), None, mask=mask, **options)
-
-
-def _head_mask(mask, batch, head, problem):
-    from ..masks import MaskPlan
-
-    if not isinstance(mask, MaskPlan):
-        return _head_of(as_array("mask", mask), batch, 2, head)
-    if not mask._batch_shape():
-        return mask
-    # A plan with a matrix per head: its dense form for this head, one head's map of bytes.
-    return _head_of(mask.to_dense(problem.lq, problem.lk), batch, 2, head)
+    scale, offset, steps, nodes = problem.args
+    if k.ndim > 2 and k.shape[-3] > 1:
+        k_head = head // (batch[-1] // k.shape[-3])
+        k = k[..., k_head : k_head + 1, :, :]
+    part = Problem(_head_of("q", q, batch, 2, head), k, None, scale, False, None, None, None, None, None, offset)
+    if steps is not None:
+        tails = {"bias": ("bias", 2), "alibi": ("alibi_slopes", 0)}
+        steps = tuple((word, _head_of(tails[word][0], x, batch, tails[word][1], head) if word in tails else x) for word, x in steps)
+    if nodes is not None:  # matrices of a plan have all the leading axes
+        nodes = [(word, row[0][..., head : head + 1, :, :], *row[1:]) if word in ("blocks", "dense") else (word, *row) for word, *row in nodes]
+    part.args = (scale, offset, steps, nodes)
+    return part
 
 
 def _positions(name, index, length):

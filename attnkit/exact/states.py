@@ -24,6 +24,7 @@ threads, split-KV decode, memory-mapped keys and workers alike.
 import numpy as np
 
 from .._arguments import as_int, as_integers, as_reals, float_types
+from .._engine import check_out
 
 _SCALARS = ("l", "l1", "t", "r2", "d1", "d2")
 _MATRICES = ("g", "acc", "tv", "ti")
@@ -308,7 +309,7 @@ def row_state_finish(st, *, sink_logits=None):
     return _spoiled(result, np.isnan(m))
 
 
-def merge_partials(outs, lses, *, axis=0, return_lse=True):
+def merge_partials(outs, lses, *, axis=0, return_lse=True, out=None):
     """Merge attention outputs over disjoint sets of keys.
 
     Parameters
@@ -322,6 +323,8 @@ def merge_partials(outs, lses, *, axis=0, return_lse=True):
         end of `lses`.
     return_lse : bool, optional
         Whether the merged log-sum-exp is returned too.
+    out : ndarray, optional
+        Where to put the output: exact shape and dtype. It may overlap the inputs.
 
     Returns
     -------
@@ -364,17 +367,23 @@ def merge_partials(outs, lses, *, axis=0, return_lse=True):
     stored = outs.dtype if outs.dtype.name in ("float16", "bfloat16") else compute
     outs = np.moveaxis(outs, axis % lses.ndim, 0)
     lses = np.moveaxis(lses, axis % lses.ndim, 0).astype(compute, copy=False)
+    if out is not None:
+        check_out(out, outs.shape[1:], stored, ())
     top = lses.max(axis=0, initial=-np.inf)
-    total, out = np.zeros(top.shape, compute), np.zeros(outs.shape[1:], compute)
+    total, found = np.zeros(top.shape, compute), np.zeros(outs.shape[1:], compute)
     with np.errstate(all="ignore"):
         for part, lse in zip(outs, lses):
             w, _ = shifted_exp(lse, top)
             total += w
-            out += np.where((lse == -np.inf)[..., None], 0, w[..., None] * part.astype(compute, copy=False))
+            found += np.where((lse == -np.inf)[..., None], 0, w[..., None] * part.astype(compute, copy=False))
         filled = top != -np.inf
-        out /= np.where(filled, total, 1)[..., None]
+        found /= np.where(filled, total, 1)[..., None]
         merged = np.where(filled, top + np.log(total), top).astype(compute, copy=False)
-        out = out.astype(stored, copy=False)
+        found = found.astype(stored, copy=False)
+    if out is None:
+        out = found
+    else:
+        np.copyto(out, found)
     return (out, merged) if return_lse else out
 
 
