@@ -1,9 +1,5 @@
-/* The row pass. Work is cut three ways, none of which changes a byte of the result:
- *  - a *run* is the consecutive heads that share keys and values; a *block* is up to AK_BLOCK_ROWS rows of a run;
- *  - when a run has several blocks its keys and values are packed once: by the thread that does the whole run when there are
- *    many runs, else by all threads together before they share out the blocks;
- *  - when a run is one block (decoding) its keys stream past once, packed a few at a time; with fewer blocks than threads
- *    the chunks of a block are tasks of their own, and their states are merged afterwards along the same tree. */
+/* The row pass. A *run* is the consecutive heads that share keys and values; a *block* is up to AK_BLOCK_ROWS rows of a run. How
+ * work is cut (enum mode) never changes a byte of the result. */
 #include "attend.h"
 #include <string.h>
 #include "../core/fpmode.h"
@@ -11,7 +7,18 @@
 #include "states.h"
 #include "tile.h"
 
-enum { LONG_ROW_REPORT = 12 }; /* double arrays of a report */
+enum {
+    LONG_ROW_REPORT = 12,      /* double arrays of a report */
+    ROLL_BLOCKS = 32,          /* blocks of a rolling task: enough to pack few tiles twice at its ends */
+    LONG_PACKED = 32 << 20     /* bytes of packed keys and values beyond which threads roll instead of packing all */
+};
+
+typedef enum mode {
+    STREAM,   /* a run is one block (decoding): its keys stream past once, packed a few at a time */
+    OWN_RUNS, /* many runs, or one thread: a task packs a run and does all its blocks */
+    SHARED,   /* few runs: all threads pack a run together, then share out its blocks */
+    ROLLING   /* blocks meet few tiles each (windows): a task packs tiles as it comes to them, in as many slots as it needs */
+} mode;
 
 typedef struct workspace {
     ak_block block;
@@ -33,15 +40,17 @@ typedef struct attend_call {
     int64_t n_chunks;
     int max_rows, n_pool;
     int values_in_place;
+    mode mode;
+    int split;                    /* chunks of a block are tasks of their own: fewer blocks than threads */
     workspace *spaces;
-    /* the run in work, when threads share one */
-    int64_t run;
-    ak_packed packed;
-    ak_packed *thread_packed;
+    int64_t run;                  /* SHARED: the run in work */
+    int64_t first_tile, n_slots;  /* of every ak_packed */
+    ak_packed packed;             /* SHARED */
+    ak_packed *thread_packed;     /* OWN_RUNS, ROLLING */
+    int64_t *thread_run;          /* ROLLING: whose tiles are in thread_packed */
     /* states of (block, chunk) tasks */
     ak_row_state *chunk_states;
     unsigned char *chunk_filled;
-    size_t state_bytes;
 } attend_call;
 
 static ak_state_shape shape_of(const attend_call *call, int n_rows)
@@ -105,7 +114,7 @@ static size_t workspace_bytes(const attend_call *call)
     return ak_block_bytes(problem, call->max_rows) + 5 * lanes_bytes(call) + 3 * row_reals +
            (size_t)call->n_pool * ak_state_bytes(&shape, problem->real_size) + ak_line(report_entries(call) * sizeof(double)) +
            ak_line((size_t)call->max_rows * sizeof(double)) + ak_line(AK_STREAM_KEYS * (size_t)problem->d * problem->real_size) +
-           (call->blocks_per_run == 1 && problem->dv && !call->values_in_place ? ak_packed_value_tile(problem) : 0);
+           (call->mode == STREAM && problem->dv && !call->values_in_place ? ak_packed_value_tile(problem) : 0);
 }
 
 static void bind_workspace(const attend_call *call, workspace *space, char *slab)
@@ -143,7 +152,7 @@ static void tile_values(const attend_call *call, workspace *space, const ak_matr
     ptrdiff_t row_stride = kernels->lanes, panel_stride = (ptrdiff_t)AK_TILE * kernels->lanes;
     int finite = 1;
     if (packed) {
-        const size_t at = (size_t)(number - packed->first);
+        const size_t at = ak_packed_slot(packed, number);
         from = packed->values + at * ak_packed_value_tile(problem);
         finite = packed->finite[at];
     } else if (call->values_in_place) {
@@ -166,7 +175,8 @@ static void absorb_tile(const attend_call *call, workspace *space, const ak_matr
     const ak_tile_kernels *kernels = problem->kernels;
     const ak_row_options *options = call->options;
     ak_block *block = &space->block;
-    if (packed) ak_block_scores(block, packed->keys + (size_t)(number - packed->first) * ak_packed_key_tile(problem));
+    if (packed && packed->holds && packed->holds[ak_packed_slot(packed, number)] != number) ak_pack_tile(problem, packed, k, v, number);
+    if (packed) ak_block_scores(block, packed->keys + ak_packed_slot(packed, number) * ak_packed_key_tile(problem));
     else ak_block_stream_scores(block, k, space->strip);
     ak_tile *tile = &block->tile;
     if (call->stats & AK_STAT_COUNT)
@@ -384,21 +394,33 @@ static void stream_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
     do_block(ctx, task, 0, NULL, run, thread);
 }
 
-static void pack_run(const attend_call *call, int64_t run_number, ak_packed *packed, ak_run *run, int thread)
-{
-    ak_matrix k, v;
-    run_matrices(call, run_number, &k, &v);
-    for (int64_t tile = packed->first; tile < packed->last && !ak_run_stopped(run, thread); tile++)
-        ak_pack_tile(call->problem, packed, &k, &v, tile);
-}
-
-static void whole_run_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+static void own_run_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
 {
     const attend_call *call = ctx;
-    ak_packed *packed = &call->thread_packed[thread];
-    pack_run(call, task, packed, run, thread);
-    for (int64_t block = call->blocks_per_run - 1; block >= 0; block--)
+    const ak_packed *packed = &call->thread_packed[thread];
+    ak_matrix k, v;
+    run_matrices(call, task, &k, &v);
+    for (int64_t i = 0; i < call->n_slots; i++) {
+        if (ak_run_stopped(run, thread)) return;
+        ak_pack_tile(call->problem, packed, &k, &v, packed->first + i);
+    }
+    for (int64_t block = 0; block < call->blocks_per_run; block++)
         if (!do_block(call, task, block, packed, run, thread)) return;
+}
+
+static int64_t rolls_per_run(const attend_call *call) { return (call->blocks_per_run + ROLL_BLOCKS - 1) / ROLL_BLOCKS; }
+
+static void rolling_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    const int64_t run_number = task / rolls_per_run(call), first = task % rolls_per_run(call) * ROLL_BLOCKS;
+    const ak_packed *packed = &call->thread_packed[thread];
+    if (call->thread_run[thread] != run_number) {
+        call->thread_run[thread] = run_number;
+        for (int64_t i = 0; i < call->n_slots; i++) packed->holds[i] = -1;
+    }
+    for (int64_t block = first; block < first + ROLL_BLOCKS && block < call->blocks_per_run; block++)
+        if (!do_block(call, run_number, block, packed, run, thread)) return;
 }
 
 static void pack_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
@@ -423,7 +445,7 @@ static void chunk_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
 {
     const attend_call *call = ctx;
     workspace *space = &call->spaces[thread];
-    const int streaming = call->blocks_per_run == 1;
+    const int streaming = call->mode == STREAM;
     const int64_t block = task / call->n_chunks, chunk = task % call->n_chunks, run_number = streaming ? block : call->run;
     ak_matrix k, v;
     run_matrices(call, run_number, &k, &v);
@@ -440,7 +462,7 @@ static void merge_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
 {
     const attend_call *call = ctx;
     workspace *space = &call->spaces[thread];
-    const int streaming = call->blocks_per_run == 1;
+    const int streaming = call->mode == STREAM;
     (void)run;
     begin_block(call, space, span_of(call, streaming ? task : call->run, streaming ? 0 : task));
     const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
@@ -474,24 +496,27 @@ static int threads_for(const ak_problem *problem)
     return flops < 8e6 ? 1 : ak_threads_get();
 }
 
-static ak_status run_everything(attend_call *call, int n_threads, int split, int whole_runs)
+static ak_status run_everything(attend_call *call, int n_threads)
 {
-    const ak_problem *problem = call->problem;
-    const ak_poll *poll = problem->poll;
-    if (call->blocks_per_run == 1) {
-        if (!split) return ak_run_tasks((ptrdiff_t)call->n_runs, n_threads, stream_task, call, poll);
-        AK_TRY(ak_run_tasks((ptrdiff_t)(call->n_runs * call->n_chunks), n_threads, chunk_task, call, poll));
-        return ak_run_tasks((ptrdiff_t)call->n_runs, n_threads, merge_task, call, poll);
+    const ak_poll *poll = call->problem->poll;
+    const ptrdiff_t n_runs = (ptrdiff_t)call->n_runs, n_blocks = (ptrdiff_t)call->blocks_per_run, n_chunks = (ptrdiff_t)call->n_chunks;
+    switch (call->mode) {
+    case STREAM:
+        if (!call->split) return ak_run_tasks(n_runs, n_threads, stream_task, call, poll);
+        AK_TRY(ak_run_tasks(n_runs * n_chunks, n_threads, chunk_task, call, poll));
+        return ak_run_tasks(n_runs, n_threads, merge_task, call, poll);
+    case OWN_RUNS: return ak_run_tasks(n_runs, n_threads, own_run_task, call, poll);
+    case ROLLING: return ak_run_tasks(n_runs * (ptrdiff_t)rolls_per_run(call), n_threads, rolling_task, call, poll);
+    case SHARED: break;
     }
-    if (whole_runs) return ak_run_tasks((ptrdiff_t)call->n_runs, n_threads, whole_run_task, call, poll);
     for (call->run = 0; call->run < call->n_runs; call->run++) {
-        AK_TRY(ak_run_tasks((ptrdiff_t)(call->packed.last - call->packed.first), n_threads, pack_task, call, poll));
-        if (!split) {
-            AK_TRY(ak_run_tasks((ptrdiff_t)call->blocks_per_run, n_threads, block_task, call, poll));
+        AK_TRY(ak_run_tasks((ptrdiff_t)call->n_slots, n_threads, pack_task, call, poll));
+        if (!call->split) {
+            AK_TRY(ak_run_tasks(n_blocks, n_threads, block_task, call, poll));
             continue;
         }
-        AK_TRY(ak_run_tasks((ptrdiff_t)(call->blocks_per_run * call->n_chunks), n_threads, chunk_task, call, poll));
-        AK_TRY(ak_run_tasks((ptrdiff_t)call->blocks_per_run, n_threads, merge_task, call, poll));
+        AK_TRY(ak_run_tasks(n_blocks * n_chunks, n_threads, chunk_task, call, poll));
+        AK_TRY(ak_run_tasks(n_blocks, n_threads, merge_task, call, poll));
     }
     return AK_OK;
 }
@@ -499,17 +524,58 @@ static ak_status run_everything(attend_call *call, int n_threads, int split, int
 static size_t packed_bytes(const attend_call *call)
 {
     const ak_problem *problem = call->problem;
-    const size_t tiles = (size_t)(call->packed.last - call->packed.first);
-    return tiles * (ak_packed_key_tile(problem) + ak_packed_value_tile(problem)) + ak_line(tiles);
+    const size_t tiles = (size_t)call->n_slots;
+    return tiles * (ak_packed_key_tile(problem) + ak_packed_value_tile(problem)) + ak_line(tiles) + ak_line(tiles * sizeof(int64_t));
 }
 
 static void bind_packed(const attend_call *call, ak_packed *packed, char *slab)
 {
-    const size_t tiles = (size_t)(call->packed.last - call->packed.first);
-    *packed = call->packed;
+    const size_t tiles = (size_t)call->n_slots;
+    packed->first = call->first_tile;
+    packed->n_slots = call->n_slots;
     packed->keys = slab;
-    packed->values = slab + tiles * ak_packed_key_tile(call->problem);
-    packed->finite = (unsigned char *)packed->values + tiles * ak_packed_value_tile(call->problem);
+    slab += tiles * ak_packed_key_tile(call->problem);
+    packed->values = slab;
+    slab += tiles * ak_packed_value_tile(call->problem);
+    packed->holds = call->mode == ROLLING ? (int64_t *)(void *)slab : NULL;
+    packed->finite = (unsigned char *)slab + ak_line(tiles * sizeof(int64_t));
+}
+
+/* Most tiles that one block of the run may touch, from its first to its last. */
+static int64_t widest_block(const attend_call *call)
+{
+    int64_t widest = 0;
+    for (int64_t row = 0; row < call->problem->lq; row += AK_BLOCK_ROWS) {
+        int64_t first, last, stop = row + AK_BLOCK_ROWS;
+        if (stop > call->problem->lq) stop = call->problem->lq;
+        ak_plan_tile_range(&call->problem->plan, NULL, row, stop, &first, &last);
+        if (last - first > widest) widest = last - first;
+    }
+    return widest;
+}
+
+/* How the work is cut, and how many tiles of keys are kept packed. */
+static void choose_mode(attend_call *call, int n_threads)
+{
+    const ak_problem *problem = call->problem;
+    const int many_runs = n_threads == 1 || call->n_runs >= 4 * n_threads;
+    int64_t last = ak_plan_n_tiles(problem->lk);
+    call->mode = call->blocks_per_run == 1 ? STREAM : many_runs ? OWN_RUNS : SHARED;
+    if (problem->plan.n_nodes && !problem->plan_per_head && call->mode != STREAM) {
+        ak_plan_tile_range(&problem->plan, NULL, 0, problem->lq, &call->first_tile, &last);
+        if (last < call->first_tile) last = call->first_tile;
+    }
+    call->n_slots = call->mode == STREAM ? 0 : last - call->first_tile;
+    if (problem->plan.n_nodes && !problem->plan_per_head && call->heads_per_block == 1 && call->mode != STREAM &&
+        (n_threads == 1 || packed_bytes(call) > LONG_PACKED)) {
+        const int64_t widest = widest_block(call);
+        if (widest > 0 && widest <= call->n_slots / 2) {
+            call->mode = ROLLING;
+            call->n_slots = widest;
+        }
+    }
+    const int64_t units = call->mode == STREAM ? call->n_runs : call->blocks_per_run;
+    call->split = n_threads > 1 && (call->mode == STREAM || call->mode == SHARED) && call->n_chunks > 1 && units < 4 * n_threads;
 }
 
 ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, const ak_row_outputs *out)
@@ -525,26 +591,17 @@ ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, co
                            v->col_stride == (ptrdiff_t)problem->real_size && v->row_stride % (ptrdiff_t)problem->real_size == 0 &&
                            (uintptr_t)v->data % problem->real_size == 0;
     for (int a = 0; a < problem->n_batch; a++) call.values_in_place &= problem->v.head_strides[a] % (ptrdiff_t)problem->real_size == 0;
-
     const int n_threads = threads_for(problem);
-    const int streaming = call.blocks_per_run == 1;
-    const int whole_runs = !streaming && (n_threads == 1 || call.n_runs >= 4 * n_threads);
-    const int64_t units = streaming ? call.n_runs : call.blocks_per_run;
-    const int split = n_threads > 1 && !whole_runs && call.n_chunks > 1 && units < 4 * n_threads;
-    call.packed.last = ak_plan_n_tiles(problem->lk);
-    if (problem->plan.n_nodes && !problem->plan_per_head) {
-        ak_plan_tile_range(&problem->plan, NULL, 0, problem->lq, &call.packed.first, &call.packed.last);
-        if (call.packed.last < call.packed.first) call.packed.last = call.packed.first;
-    }
+    choose_mode(&call, n_threads);
 
     /* Everything the call needs in one block, before it writes anything. */
     const ak_state_shape shape = shape_of(&call, call.max_rows);
-    const size_t threads = (size_t)n_threads, n_packs = streaming ? 0 : whole_runs ? threads : 1;
-    const size_t n_states = split ? (size_t)(units * call.n_chunks) : 0;
+    const size_t threads = (size_t)n_threads, n_packs = call.mode == STREAM ? 0 : call.mode == SHARED ? 1 : threads;
+    const size_t n_states = call.split ? (size_t)((call.mode == STREAM ? call.n_runs : call.blocks_per_run) * call.n_chunks) : 0;
     const struct { size_t count, size; } parts[] = {
-        {threads, workspace_bytes(&call)},      {n_packs, streaming ? 0 : packed_bytes(&call)}, {n_states, ak_state_bytes(&shape, problem->real_size)},
-        {threads, ak_line(sizeof *call.spaces)}, {threads, sizeof *call.thread_packed},        {n_states, sizeof *call.chunk_states},
-        {n_states, 1},
+        {threads, workspace_bytes(&call)},       {n_packs, packed_bytes(&call)},         {n_states, ak_state_bytes(&shape, problem->real_size)},
+        {threads, ak_line(sizeof *call.spaces)}, {threads, sizeof *call.thread_packed}, {n_states, sizeof *call.chunk_states},
+        {n_states, 1},                           {threads, sizeof *call.thread_run},
     };
     enum { N_PARTS = sizeof parts / sizeof parts[0] };
     size_t offset[N_PARTS + 1] = {0};
@@ -560,13 +617,15 @@ ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, co
     call.thread_packed = (ak_packed *)(void *)(slab + offset[4]);
     call.chunk_states = (ak_row_state *)(void *)(slab + offset[5]);
     call.chunk_filled = (unsigned char *)slab + offset[6];
+    call.thread_run = (int64_t *)(void *)(slab + offset[7]);
     for (size_t t = 0; t < threads; t++) {
         bind_workspace(&call, &call.spaces[t], slab + offset[0] + t * parts[0].size);
-        if (whole_runs) bind_packed(&call, &call.thread_packed[t], slab + offset[1] + t * parts[1].size);
+        if (n_packs == threads && call.mode != SHARED) bind_packed(&call, &call.thread_packed[t], slab + offset[1] + t * parts[1].size);
+        call.thread_run[t] = -1;
     }
-    if (n_packs && !whole_runs) bind_packed(&call, &call.packed, slab + offset[1]);
+    if (call.mode == SHARED) bind_packed(&call, &call.packed, slab + offset[1]);
     for (size_t i = 0; i < n_states; i++) ak_state_bind(&shape, problem->real_size, slab + offset[2] + i * parts[2].size, &call.chunk_states[i]);
-    const ak_status status = run_everything(&call, n_threads, split, whole_runs);
+    const ak_status status = run_everything(&call, n_threads);
     ak_free(slab);
     return status;
 }

@@ -252,8 +252,9 @@ size_t ak_packed_value_tile(const ak_problem *problem)
 
 void ak_pack_tile(const ak_problem *problem, const ak_packed *packed, const ak_matrix *k, const ak_matrix *v, int64_t tile)
 {
-    const size_t at = (size_t)(tile - packed->first);
+    const size_t at = ak_packed_slot(packed, tile);
     const int n = ak_tile_keys(problem, tile);
+    if (packed->holds) packed->holds[at] = tile;
     problem->kernels->pack_keys(k, tile * AK_TILE, n, problem->d, packed->keys + at * ak_packed_key_tile(problem));
     if (problem->dv)
         packed->finite[at] = (unsigned char)problem->kernels->pack_values(v, tile * AK_TILE, n, problem->dv,

@@ -46,12 +46,16 @@ int ak_block_meet(ak_block *block, int64_t tile);
 void ak_block_scores(ak_block *block, const void *panels);
 void ak_block_stream_scores(ak_block *block, const ak_matrix *k, void *strip);
 
-/* Packed keys and values of one run, tiles [first, last). */
+/* Packed keys and values of one run: n_slots tiles from `first` on. Either all are packed in advance (holds NULL), or slots are
+ * taken in turn and `holds` says which tile is in each (-1 = none): a window then needs as many as it is wide. */
 typedef struct ak_packed {
-    int64_t first, last;
+    int64_t first, n_slots;
+    int64_t *holds;
     char *keys, *values;
-    unsigned char *finite; /* per tile: are all values finite? */
+    unsigned char *finite; /* per slot: are all values finite? */
 } ak_packed;
+
+static inline size_t ak_packed_slot(const ak_packed *packed, int64_t tile) { return (size_t)((tile - packed->first) % packed->n_slots); }
 
 size_t ak_packed_key_tile(const ak_problem *problem);   /* bytes of a tile */
 size_t ak_packed_value_tile(const ak_problem *problem);
