@@ -288,7 +288,7 @@ def test_operation_means_what_the_contract_says(name, target):
 
 
 def test_every_operation_is_covered():
-    elsewhere = {f"v{t}_{name}" for t in "fd" for name in [*UNARY_MATH, "fma", "fnma", "split_exp", "split_exp_m"]}
+    elsewhere = {f"v{t}_{name}" for t in "fd" for name in [*UNARY_MATH, "exp16_neg", "fma", "fnma", "split_exp", "split_exp_m"]}
     assert set(MEANING) | elsewhere == set(PROBES)
 
 
@@ -390,6 +390,16 @@ def test_math_is_within_one_ulp(name, kind, prefix, target):
     error = np.abs(y[finite] - exact[finite]) / spacing(exact[finite], kind)
     worst = np.argmax(error)
     assert error[worst] <= 1, f"{name}({x[finite][worst]!r}) is {error[worst]} ULP off"
+
+
+@pytest.mark.parametrize("target", USABLE)
+@pytest.mark.parametrize("kind, prefix", [("f4", "vf"), ("f8", "vd")])
+def test_a_power_of_16_has_the_bytes_of_the_power_of_2(kind, prefix, target):
+    x = math_arguments("exp2_neg", kind)
+    with np.errstate(all="ignore"):
+        quarter = x / np.dtype(kind).type(4)
+        four_times = quarter * np.dtype(kind).type(4)
+    same_bytes(simd(target, f"{prefix}_exp16_neg", quarter), simd(target, f"{prefix}_exp2_neg", four_times))
 
 
 @pytest.mark.parametrize("target", USABLE)
