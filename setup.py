@@ -66,22 +66,21 @@ class BuildExt(build_ext):
         self.objects = Path(self.build_temp).resolve()
 
         flags, link_flags = self.common_flags()
+        openmp = self.openmp_flags()
         targets = self.usable_targets()
-        for name, _, _, _ in targets:
-            flags.append(f"-DAK_HAVE_{name}=1")
 
-        jobs = []
-        for source in sorted((CSRC / "core").glob("*.c")) + sorted((CSRC / "attend").glob("*.c")):
-            jobs.append((source, flags))
-        for name, word, _, target_flags in targets:
-            jobs.append((CSRC / "kernels" / f"target_{word}.c", flags + target_flags))
-        binding_flags = flags + self.binding_flags(flags, [word for _, word, _, _ in targets])
-        for source in sorted((CSRC / "python").glob("*.c")):
-            jobs.append((source, binding_flags))
+        # The slowest first: one target takes longer than all the rest. Only core knows OpenMP and the list of targets, so a
+        # build that differs in them compiles little.
+        core_flags = flags + openmp + [f"-DAK_HAVE_{name}=1" for name, _, _ in targets]
+        jobs = [(CSRC / "kernels" / f"target_{word}.c", flags + row_flags) for _, word, row_flags in reversed(targets)]
+        jobs += [(source, core_flags) for source in sorted((CSRC / "core").glob("*.c"))]
+        jobs += [(source, flags) for source in sorted((CSRC / "attend").glob("*.c"))]
+        binding_flags = flags + self.binding_flags(flags + openmp)
+        jobs += [(source, binding_flags) for source in sorted((CSRC / "python").glob("*.c"))]
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             objects = list(pool.map(lambda job: self.compile_one(*job), jobs))
-        self.compiler.link_shared_object(objects, self.get_ext_fullpath(ext.name), extra_postargs=link_flags)
+        self.compiler.link_shared_object(objects, self.get_ext_fullpath(ext.name), extra_postargs=link_flags + openmp)
 
     def common_flags(self):
         """Compile and link flags that every file of this build shares."""
@@ -97,17 +96,20 @@ class BuildExt(build_ext):
             sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
             flags += [*sanitize, "-fno-omit-frame-pointer"]
             link_flags += sanitize
-        if switch("ATTNKIT_NO_OPENMP"):
-            print("attnkit: ATTNKIT_NO_OPENMP is set: building a serial extension (same results, one thread)")
-        elif self.links("-fopenmp", "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"):
-            flags.append("-fopenmp")
-            link_flags.append("-fopenmp")
-        else:
-            print(f"attnkit: {self.cc[0]} cannot build with -fopenmp: building a serial extension (same results, one thread)")
         return flags, link_flags
 
+    def openmp_flags(self):
+        """-fopenmp if the compiler can compile and link with it."""
+        if switch("ATTNKIT_NO_OPENMP"):
+            print("attnkit: ATTNKIT_NO_OPENMP is set: building a serial extension (same results, one thread)")
+            return []
+        if self.links(["-fopenmp"], "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"):
+            return ["-fopenmp"]
+        print(f"attnkit: {self.cc[0]} cannot build with -fopenmp: building a serial extension (same results, one thread)")
+        return []
+
     def usable_targets(self):
-        """Rows of isa.def for this machine whose flags the compiler takes."""
+        """(NAME, word, flags) of the rows of isa.def for this machine whose flags the compiler takes."""
         machine = subprocess.run([*self.cc, "-dumpmachine"], capture_output=True, text=True, check=True).stdout
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine.split("-")[0], machine.split("-")[0])
         targets = []
@@ -115,12 +117,12 @@ class BuildExt(build_ext):
             if row_machine not in ("any", machine):
                 continue
             if self.links([*flags, "-Werror"], "int main(void) { return 0; }\n"):
-                targets.append((name, word, row_machine, flags))
+                targets.append((name, word, flags))
             else:
                 print(f"attnkit: {self.cc[0]} does not know the flags of target {word}: left out")
         return targets
 
-    def binding_flags(self, flags, words):
+    def binding_flags(self, flags):
         """What only csrc/python needs: the headers of Python and NumPy, and the text of build_info()."""
         import numpy as np
 
@@ -142,7 +144,6 @@ class BuildExt(build_ext):
 
     def links(self, flags, program):
         """Does the compiler build and link a program with these flags?"""
-        flags = [flags] if isinstance(flags, str) else flags
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text(program)
