@@ -4,7 +4,6 @@ The functions that make plans, with their checks, are in `attnkit.masks`. Adding
 and `__repr__`), a function there, and a row in csrc/python/plan_py.c and csrc/attend/plan.c.
 """
 
-import html
 import operator
 
 import numpy as np
@@ -323,6 +322,8 @@ class MaskPlan:
         raise NotImplementedError
 
     def _repr_html_(self):
+        import html  # needed in notebooks only
+
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
