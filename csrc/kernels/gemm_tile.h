@@ -79,26 +79,25 @@ AK_INLINE void R(values_block)(const int n_rows, const int n_panels, const real 
  * latency of a fused multiply-add, so few rows take several panels at once; five panels go as 3 + 2, because one alone would be
  * left waiting. */
 #if AK_PANELS == 4
-#define AK_WIDE_STEPS(step)                                                                         \
+#define AK_BLOCK_STEPS(step)                                                                        \
     while (n_panels >= 4 && n_panels != 5) AK_ROW_CASES_OF(4, step)                                 \
     if (n_panels >= 3) AK_ROW_CASES_OF(3, step)                                                     \
-    if (n_panels == 2) AK_ROW_CASES_OF(2, step)
+    if (n_panels == 2) AK_ROW_CASES_OF(2, step)                                                     \
+    while (n_panels > 0) AK_ROW_CASES_OF(1, step)
 #else
-#define AK_WIDE_STEPS(step)
-#endif
 #define AK_BLOCK_STEPS(step)                                                                        \
     if (n_rows == 1) {                                                                              \
         while (n_panels >= 4 && n_panels != 5) step(1, 4);                                          \
         if (n_panels >= 3) step(1, 3);                                                              \
         if (n_panels == 2) step(1, 2);                                                              \
-    } else if (n_rows == 2) {                                                                       \
-        while (n_panels >= 3 && n_panels != 4) step(2, 3);                                          \
-        while (n_panels >= 2) step(2, 2);                                                           \
-    } else if (n_rows == 3) {                                                                       \
-        while (n_panels >= 2) step(3, 2);                                                           \
+    } else if (n_rows <= 3) {                                                                       \
+        while (n_panels >= 2) {                                                                     \
+            if (n_rows == 2) step(2, 2);                                                            \
+            else step(3, 2);                                                                        \
+        }                                                                                           \
     }                                                                                               \
-    AK_WIDE_STEPS(step)                                                                             \
     while (n_panels > 0) AK_ROW_CASES_OF(1, step)
+#endif
 
 static void R(scores_rows)(int n_rows, const real *q, int d, const real *keys, int n_panels, real *s)
 {
@@ -119,7 +118,6 @@ AK_INLINE void R(values_rows)(int n_rows, const real *p, const real *v, const pt
 #undef AK_STEP
 }
 #undef AK_BLOCK_STEPS
-#undef AK_WIDE_STEPS
 #undef AK_ROW_CASES_OF
 
 static void R(scores)(const void *q_, int d, const void *panels_, ak_tile *tile)
