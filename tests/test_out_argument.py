@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnkit
@@ -11,7 +11,7 @@ from attnkit import _core, masks
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BF16]
-N = 6  # length and features of the geometry tests: q, k, v, bias, mask and every result are (2, N, N)
+N = 50  # length and features: q, k, v, bias, mask and every result are (2, N, N); more rows than one block of the engine
 
 
 def arrays(dtype=np.float32, seed=0, n=3, shape=(2, N, N)):
@@ -24,11 +24,11 @@ def blocks():
 
 
 def cascade(q, k, v, **options):
-    return attnkit.attention_cascade(q, k, v, block=4, **options)
+    return attnkit.attention_cascade(q, k, v, block=16, **options)
 
 
 def tiled(q, k, v, **options):
-    return attnkit.flash_attention_tiled(q, k, v, block_q=4, block_k=4, **options)
+    return attnkit.flash_attention_tiled(q, k, v, block_q=16, block_k=16, **options)
 
 
 # Calls of (q, k, v, **options) whose result has the shape of q: name, function, options that it takes, axes.
@@ -39,10 +39,10 @@ CALLS = {
     "attention_logits": (lambda q, k, v, **o: attnkit.attention_logits(q, k, **o), {"bias", "mask"}, 3),
     "attention_weights": (lambda q, k, v, **o: attnkit.attention_weights(q, k, **o), {"bias", "mask"}, 3),
     "attention_weights by head": (lambda q, k, v, **o: attnkit.attention_weights(q, k, heads=[1, 0], **o), {"bias", "mask"}, 3),
-    "block_sparse_attention": (lambda q, k, v, **o: attnkit.block_sparse_attention(q, k, v, blocks(), block_q=2, block_k=2, **o),
+    "block_sparse_attention": (lambda q, k, v, **o: attnkit.block_sparse_attention(q, k, v, blocks(), block_q=20, block_k=20, **o),
                                {"bias", "mask"}, 3),
-    "varlen_attention": (lambda q, k, v, **o: attnkit.varlen_attention(q, k, v, [0, 2, N], [0, 3, N], **o), set(), 3),
-    "paged_attention": (lambda q, k, v, **o: attnkit.paged_attention(q[:, None], k[:, None], v[:, None], [[1], [0]], [N, 4],
+    "varlen_attention": (lambda q, k, v, **o: attnkit.varlen_attention(q, k, v, [0, 20, N], [0, 30, N], **o), set(), 3),
+    "paged_attention": (lambda q, k, v, **o: attnkit.paged_attention(q[:, None], k[:, None], v[:, None], [[1], [0]], [N, 33],
                                                                      out=o["out"][:, None] if "out" in o else None)[:, 0], set(), 3),
     "merge_partials": (lambda q, k, v, **o: attnkit.merge_partials(np.stack([q, k]), np.stack([q, k])[..., 0], **o)[0], set(), 3),
     "attention_cascade": (cascade, set(), 2),
@@ -126,6 +126,7 @@ def views(draw, ndim, itemsize, space):
 
 
 @pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=settings().max_examples // 3)
 @given(data=st.data())
 def test_overlap_with_any_input_gives_the_bytes_of_copied_inputs(name, data):
     call, takes, ndim = CALLS[name]
@@ -151,7 +152,9 @@ def test_overlap_with_any_input_gives_the_bytes_of_copied_inputs(name, data):
         if "bias" in options:
             copies["bias"] = bias.copy()
     with np.errstate(all="ignore"):
-        expected = np.ascontiguousarray(call(q.copy(), k.copy(), v.copy(), **copies))
+        # The two papers' forms multiply with NumPy, which rounds by the layout of its operands: the same views there.
+        inputs = (q, k, v) if ndim == 2 else (q.copy(), k.copy(), v.copy())
+        expected = np.ascontiguousarray(call(*inputs, **copies))
         for x in ("mask", "bias"):
             if x in options:
                 assert options[x].tobytes() == copies[x].tobytes()
@@ -218,7 +221,7 @@ def test_refused_arrays(name):
 
     def use(out):
         if name == "paged_attention":
-            return attnkit.paged_attention(q[:, None], k[:, None], v[:, None], [[1], [0]], [N, 4], out=out)
+            return attnkit.paged_attention(q[:, None], k[:, None], v[:, None], [[1], [0]], [N, 33], out=out)
         return call(q, k, v, out=out)
 
     whole = (2, 1, N, N) if name == "paged_attention" else shape
@@ -286,7 +289,7 @@ def test_errors_found_late_leave_out_untouched(case, sparse):
     refused((TypeError, ValueError), lambda out: call(q, k, v, out=out, **LATE[case]), np.full((2, N, N), 7, np.float32), case.split()[0].split("_")[0])
 
 
-@pytest.mark.parametrize("options", [dict(rows=[9]), dict(cols=[0.5]), dict(heads=[2]), dict(lse=np.ones((2, 5))), dict(lse="x"),
+@pytest.mark.parametrize("options", [dict(rows=[99]), dict(cols=[0.5]), dict(heads=[2]), dict(lse=np.ones((2, 5))), dict(lse="x"),
                                      dict(heads=1, lse=np.ones((2, 5))), dict(heads=[0, 1], bias=np.ones((3, N, N)))], ids=str)
 def test_windows_refused_late_leave_out_untouched(options):
     q, k, _ = arrays()
