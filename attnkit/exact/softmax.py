@@ -389,8 +389,8 @@ def _one_head(problem, head):
     if steps is not None:
         tails = {"bias": ("bias", 2), "alibi": ("alibi_slopes", 0)}
         steps = tuple((word, _head_of(tails[word][0], x, batch, tails[word][1], head) if word in tails else x) for word, x in steps)
-    if nodes is not None:  # matrices of a plan have all the leading axes
-        nodes = [(word, row[0][..., head : head + 1, :, :], *row[1:]) if word in ("blocks", "dense") else (word, *row) for word, *row in nodes]
+    if isinstance(nodes, list):
+        nodes = [(node[0], _head_of("mask", node[1], batch, 2, head), *node[2:]) if node[0] in ("blocks", "dense") else node for node in nodes]
     part.args = (scale, offset, steps, nodes)
     return part
 
