@@ -8,7 +8,7 @@
 #include "tile.h"
 
 enum {
-    LONG_ROW_REPORT = 12,      /* double arrays of a report */
+    REPORT_ARRAYS = 10,        /* arrays of ak_report with one number per row */
     ROLL_BLOCKS = 32,          /* blocks of a rolling task: enough to pack few tiles twice at its ends */
     LONG_PACKED = 32 << 20     /* bytes of packed keys and values beyond which threads roll instead of packing all */
 };
@@ -103,7 +103,7 @@ static size_t lanes_bytes(const attend_call *call)
 
 static size_t report_entries(const attend_call *call)
 {
-    return (size_t)call->max_rows * (size_t)(LONG_ROW_REPORT + call->options->n_groups + call->options->topk);
+    return (size_t)call->max_rows * (size_t)(REPORT_ARRAYS + call->options->n_groups + call->options->topk);
 }
 
 static size_t workspace_bytes(const attend_call *call)
@@ -259,80 +259,106 @@ static void read_sinks(const attend_call *call, workspace *space)
     }
 }
 
+/* The raw state, for merging with other ranges of keys. */
+static void export_state(const attend_call *call, const ak_row_state *state, int n, int64_t at)
+{
+    const ak_row_outputs *out = call->out;
+    const size_t size = call->problem->real_size, dv = (size_t)call->problem->dv;
+    copy_rows(out->state_m, size, at, state->m, n);
+    copy_rows(out->state_l, size, at, state->l, n);
+    for (int r = 0; r < n && out->state_acc; r++)
+        copy_rows(out->state_acc, size, (at + r) * (int64_t)dv, (const char *)state->acc + (size_t)r * (size_t)call->acc_stride * size,
+                  (int64_t)dv);
+}
+
+/* m and 1 / l, for a second pass over the map. */
+static void export_norms(const attend_call *call, const ak_row_state *state, int n, int64_t at)
+{
+    const ak_row_outputs *out = call->out;
+    if (out->norm_max == NULL) return;
+    copy_rows(out->norm_max, call->problem->real_size, at, state->m, n);
+    for (int r = 0; r < n; r++) {
+        if (call->problem->real_size == sizeof(float)) {
+            const float l = ((const float *)state->l)[r];
+            ((float *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
+        } else {
+            const double l = ((const double *)state->l)[r];
+            ((double *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
+        }
+    }
+}
+
+static void report_rows(const attend_call *call, workspace *space, const ak_state_shape *shape, ak_row_state *state, const double *sink, int64_t at)
+{
+    const ak_row_outputs *out = call->out;
+    const size_t size = call->problem->real_size;
+    const int n = shape->n_rows, n_groups = shape->n_groups, topk = shape->topk;
+    ak_report report;
+    const struct { void *wanted; double **report; } columns[REPORT_ARRAYS] = {
+        {out->lse, &report.lse},
+        {out->entropy, &report.entropy},
+        {out->purity, &report.purity},
+        {out->max_weight, &report.max_weight},
+        {out->mean_logit, &report.mean_logit},
+        {out->sink_logit_mass, &report.sink_logit_mass},
+        {out->distance, &report.distance},
+        {out->distance_sq, &report.distance_sq},
+        {out->abs_distance, &report.abs_distance},
+        {out->sink_mass, &report.sink_mass},
+    };
+    int any = out->group_mass || out->topk_weight;
+    double *slots = space->report;
+    for (int i = 0; i < REPORT_ARRAYS; i++, slots += call->max_rows) {
+        *columns[i].report = columns[i].wanted ? slots : NULL;
+        any |= columns[i].wanted != NULL;
+    }
+    report.group_mass = out->group_mass ? slots : NULL;
+    report.topk_weight = out->topk_weight ? slots + (size_t)call->max_rows * (size_t)n_groups : NULL;
+    if (any) call->problem->kernels->state_report(shape, state, space->key_max, sink, &report);
+    for (int i = 0; i < REPORT_ARRAYS; i++) put_reals(columns[i].wanted, size, at, *columns[i].report, n);
+    put_reals(out->group_mass, size, at * n_groups, report.group_mass, (int64_t)n * n_groups);
+    put_reals(out->topk_weight, size, at * topk, report.topk_weight, (int64_t)n * topk);
+    call->problem->kernels->state_indices(shape, state);
+    if (out->argmax) memcpy(out->argmax + at, state->argmax, (size_t)n * sizeof(int64_t));
+    if (out->count) memcpy(out->count + at, state->count, (size_t)n * sizeof(int64_t));
+    if (out->topk_index) memcpy(out->topk_index + at * topk, state->top_j, (size_t)n * (size_t)topk * sizeof(int64_t));
+}
+
+static void store_out(const attend_call *call, const workspace *space, const ak_state_shape *shape, const ak_row_state *state)
+{
+    const ak_problem *problem = call->problem;
+    const ak_rows *rows = &space->block.rows;
+    ak_matrix matrix = call->out->out.matrix;
+    if (matrix.data == NULL) return;
+    problem->kernels->state_out(shape, state);
+    int64_t head = -1;
+    for (int r = 0; r < shape->n_rows; r++) {
+        if (rows->head[r] != head) {
+            head = rows->head[r];
+            matrix = ak_head_matrix(problem, &call->out->out, head, 1);
+        }
+        problem->kernels->store_row((const char *)state->acc + (size_t)r * (size_t)call->acc_stride * problem->real_size, problem->dv,
+                                    (char *)(uintptr_t)matrix.data + rows->index[r] * matrix.row_stride, matrix.col_stride, matrix.dtype);
+    }
+}
+
+/* From the merged state of all keys to everything that was asked for. */
 static void finish_block(const attend_call *call, workspace *space, ak_row_state *state)
 {
     const ak_problem *problem = call->problem;
-    const ak_row_outputs *out = call->out;
-    const ak_row_options *options = call->options;
-    const size_t size = problem->real_size;
-    const ak_block_span span = space->block.span;
-    const int n = space->block.rows.n_rows;
-    const int64_t at = span.head * problem->lq + span.row0;
-    const ak_state_shape shape = shape_of(call, n);
-
-    copy_rows(out->state_m, size, at, state->m, n);
-    copy_rows(out->state_l, size, at, state->l, n);
-    if (out->state_acc)
-        for (int r = 0; r < n; r++)
-            memcpy((char *)out->state_acc + (size_t)(at + r) * (size_t)problem->dv * size,
-                   (const char *)state->acc + (size_t)r * (size_t)call->acc_stride * size, (size_t)problem->dv * size);
-
-    memcpy(space->key_max, state->m, (size_t)n * size);
+    const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
+    const int64_t at = space->block.span.head * problem->lq + space->block.span.row0;
     const double *sink = NULL;
-    if (options->sink_logits.matrix.data) {
+    export_state(call, state, shape.n_rows, at);
+    memcpy(space->key_max, state->m, (size_t)shape.n_rows * problem->real_size);
+    if (call->options->sink_logits.matrix.data) {
         read_sinks(call, space);
         sink = space->sink;
         problem->kernels->state_sink(&shape, state, sink);
     }
-    if (out->norm_max) {
-        copy_rows(out->norm_max, size, at, state->m, n);
-        for (int r = 0; r < n; r++) {
-            if (size == sizeof(float)) {
-                const float l = ((const float *)state->l)[r];
-                ((float *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
-            } else {
-                const double l = ((const double *)state->l)[r];
-                ((double *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
-            }
-        }
-    }
-    double *slots = space->report;
-    ak_report report;
-    double **const targets[] = {&report.lse,      &report.entropy,     &report.purity,       &report.max_weight,
-                                &report.mean_logit, &report.sink_logit_mass, &report.distance, &report.distance_sq,
-                                &report.abs_distance, &report.sink_mass};
-    void *const wanted[] = {out->lse,        out->entropy,         out->purity,   out->max_weight,  out->mean_logit,
-                            out->sink_logit_mass, out->distance, out->distance_sq, out->abs_distance, out->sink_mass};
-    int any = 0;
-    for (int i = 0; i < 10; i++, slots += call->max_rows) {
-        *targets[i] = wanted[i] ? slots : NULL;
-        any |= wanted[i] != NULL;
-    }
-    report.group_mass = out->group_mass ? slots : NULL;
-    report.topk_weight = out->topk_weight ? slots + (size_t)call->max_rows * (size_t)options->n_groups : NULL;
-    if (any || report.group_mass || report.topk_weight) problem->kernels->state_report(&shape, state, space->key_max, sink, &report);
-    for (int i = 0; i < 10; i++)
-        if (wanted[i]) put_reals(wanted[i], size, at, *targets[i], n);
-    if (report.group_mass) put_reals(out->group_mass, size, at * options->n_groups, report.group_mass, (int64_t)n * options->n_groups);
-    if (report.topk_weight) put_reals(out->topk_weight, size, at * options->topk, report.topk_weight, (int64_t)n * options->topk);
-    problem->kernels->state_indices(&shape, state);
-    if (out->argmax) memcpy(out->argmax + at, state->argmax, (size_t)n * sizeof(int64_t));
-    if (out->count) memcpy(out->count + at, state->count, (size_t)n * sizeof(int64_t));
-    if (out->topk_index) memcpy(out->topk_index + at * options->topk, state->top_j, (size_t)n * (size_t)options->topk * sizeof(int64_t));
-    if (out->out.matrix.data) {
-        problem->kernels->state_out(&shape, state);
-        ak_matrix matrix = out->out.matrix;
-        int64_t head = -1;
-        for (int r = 0; r < n; r++) {
-            if (space->block.rows.head[r] != head) {
-                head = space->block.rows.head[r];
-                matrix = ak_head_matrix(problem, &out->out, head, 1);
-            }
-            problem->kernels->store_row((const char *)state->acc + (size_t)r * (size_t)call->acc_stride * size, problem->dv,
-                                        (char *)(uintptr_t)matrix.data + space->block.rows.index[r] * matrix.row_stride, matrix.col_stride,
-                                        matrix.dtype);
-        }
-    }
+    export_norms(call, state, shape.n_rows, at);
+    report_rows(call, space, &shape, state, sink, at);
+    store_out(call, space, &shape, state);
 }
 
 /* The merged state of all chunks in `counter`, or an empty one in `spare`. */
