@@ -1,6 +1,10 @@
-"""What is measured: case rows, their inputs, and the sample of rows on which results are compared."""
+"""What is measured: cases made of the rows of tests/cases.py, and the sample of rows on which results are compared."""
 
+import importlib.util
+import sys
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +26,16 @@ KINDS = {
     "curve": "time and memory against the length, with plots",
     "import": "import attnkit after import numpy",
 }
+
+
+@cache
+def test_rows():
+    """The module tests/cases.py. It imports attnkit, so only the parent process loads it."""
+    path = Path(__file__).resolve().parent.parent / "tests" / "cases.py"
+    spec = importlib.util.spec_from_file_location("benchmarks.test_rows", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)
@@ -47,28 +61,28 @@ class Case:
         return self.heads // GROUP if self.variant == "grouped" else self.heads
 
     @property
-    def pairs(self):
-        """Pairs (query, key) of one head that count as useful work.
-
-        Causal and window: the visible ones. A random mask leaves no tile empty, so all its pairs have to be computed.
-        """
-        rows = np.arange(self.lq, dtype=np.int64) + (self.lk - self.lq)  # position of each query
-        if self.variant == "causal":
-            return int((rows + 1).sum())
-        if self.variant == "window":
-            last = np.minimum(rows + WINDOW, self.lk - 1)
-            return int((last - np.maximum(rows - WINDOW, 0) + 1).sum())
-        return self.lq * self.lk
+    def row(self):
+        """The row of tests/cases.py that says what is called on what."""
+        rows = test_rows()
+        if self.lq == self.lk:
+            return rows.grid_case(self.lk, self.d, self.key_heads, self.variant, self.dtype)
+        shapes = (self.heads, self.lq, self.d), (self.key_heads, self.lk, self.d)
+        return rows.attention_case(self.id, "softmax_attention", *shapes, shapes[1], dtypes=(self.dtype,), **self.options)
 
     @property
-    def flops(self):
-        """Useful floating-point operations of Q K^T and P V; the exponentials are not counted."""
-        return 4.0 * self.pairs * self.d * self.heads
+    def options(self):
+        """Options of `softmax_attention` that are not arrays."""
+        return {"causal": {"causal": True}, "window": {"causal": True, "window": (WINDOW, 0)}}.get(self.variant, {})
 
     @property
     def key_bytes(self):
         """Bytes of keys and values."""
         return 2 * self.key_heads * self.lk * self.d * itemsize(self.dtype)
+
+    @property
+    def flops(self):
+        """Useful floating-point operations of Q K^T and P V, as the row counts them; the exponentials are not in it."""
+        return self.row.flops
 
     @property
     def limit(self):
@@ -78,34 +92,24 @@ class Case:
         return "read" if self.lq == 1 and self.key_bytes >= 64 << 20 else "float64" if self.dtype == "float64" else "float32"
 
     def inputs(self):
-        """Dict of q, k, v and, by variant, bias or mask: the same arrays in every process."""
-        rng = np.random.default_rng([self.lq, self.lk, self.d, self.heads])
-        dtype = numpy_dtype(self.dtype)
-        real = np.float64 if self.dtype == "float64" else np.float32
-
-        def normal(*shape):
-            return rng.standard_normal(shape, dtype=real).astype(dtype, copy=False)
-
-        arrays = {
-            "q": normal(self.heads, self.lq, self.d),
-            "k": normal(self.key_heads, self.lk, self.d),
-            "v": normal(self.key_heads, self.lk, self.d),
-        }
-        if self.variant == "bias":
-            arrays["bias"] = normal(self.lq, self.lk)
-        if self.variant == "mask":
-            arrays["mask"] = rng.random((self.lq, self.lk), dtype=np.float32) < 0.5
+        """Dict of q, k, v and, by variant, bias or mask, drawn for the row."""
+        args, options = self.row.make_inputs(np.random.default_rng([self.lq, self.lk, self.d, self.heads]), self.dtype)
+        arrays = dict(zip("qkv", args, strict=True))
+        arrays |= {name: options.pop(name) for name in ("bias", "mask") if name in options}
+        if options != self.options:
+            raise ValueError(f"{self.id} is timed with {self.options}, but tests/cases.py says {options}")
+        if "mask" in arrays:
             own = np.arange(self.lq)
-            arrays["mask"][own, own + self.lk - self.lq] = True  # no empty row: libraries differ on those
+            arrays["mask"][..., own, own + self.lk - self.lq] = True  # no empty row: libraries differ on those
         return arrays
 
     def allowed(self, rows):
-        """Boolean (rows, lk) of the pairs that the variant allows, or None for all; a given mask not included."""
+        """Boolean (rows, lk) of the pairs that causal and window allow, or None for all."""
         delta = rows[:, None] + (self.lk - self.lq) - np.arange(self.lk)
         if self.variant == "causal":
             return delta >= 0
         if self.variant == "window":
-            return abs(delta) <= WINDOW
+            return (delta >= 0) & (delta <= WINDOW)
         return None
 
     def sample(self):
@@ -159,9 +163,8 @@ def grid(quick):
                     for heads in (1, 8):
                         if quick and (threads == 2 or (heads == 8) == (length == 4096) or variant in slow and length == 4096):
                             continue
-                        if variant == "grouped" and heads == 1:
-                            heads = GROUP
-                        yield capped(Case("grid", variant, length, length, d, heads, threads=threads))
+                        queries = heads * GROUP if variant == "grouped" else heads
+                        yield capped(Case("grid", variant, length, length, d, queries, threads=threads))
 
 
 def cases(kind, quick=False):

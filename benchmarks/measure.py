@@ -1,6 +1,7 @@
 """Time one case: check the results, then take repetitions in turn."""
 
 import os
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -8,14 +9,15 @@ from pathlib import Path
 
 from .check import Reference
 from .peers import LIBRARIES
-from .workers import Worker, WorkerError
+from .report import slow
+from .workers import Worker, WorkerError, write
 
 
 class Session:
     """The workers of one thread count, and the settings of a run."""
 
     def __init__(self, threads, peers, settings, start=Worker):
-        self.settings = settings
+        self.settings, self.start = settings, start
         self.workers, self.versions, self.limits = {}, {}, None
         self.stack = ExitStack()
         for name in [name for name in LIBRARIES if name == "attnkit" or name in peers] + ["limits"]:
@@ -34,15 +36,19 @@ class Session:
     def close(self):
         self.stack.close()
 
-    def measure(self, case, reference=None):
+    def measure(self, case):
         """A cell: the case, errors, skipped calls with reasons, and the seconds of every repetition."""
-        reference = reference or Reference(case)
+        with tempfile.TemporaryDirectory() as folder:
+            arrays = case.inputs()
+            return self._measure(case, Reference(case, arrays), write(folder, arrays))
+
+    def _measure(self, case, reference, files, again=True):
         cell = {"id": case.id, "case": asdict(case), "flops": case.flops, "key_bytes": case.key_bytes, "limit": case.limit}
         cell |= {"errors": {}, "wrong": [], "skipped": {}, "calls": {}, "seconds": {}, "limits": []}
         turns = []
         for name, worker in self.workers.items():
             try:
-                results = worker.ask("load", case)
+                results = worker.ask("load", case, files)
                 for call, result in results.items():
                     error = cell["errors"][call] = reference.error(result)
                     if not error <= 1.0:
@@ -54,7 +60,22 @@ class Session:
             except WorkerError as error:
                 cell["skipped"][name] = str(error)
         self._repeat(cell, turns)
+        if case.kind == "curve":
+            cell["memory"] = self._memory(case, cell, files)
+        if case.kind == "grid" and slow(cell) and again:
+            cell["again"] = self._measure(case, reference, files, again=False)
         return cell
+
+    def _memory(self, case, cell, files):
+        """Bytes of peak memory by call, each in a process of its own."""
+        found = {}
+        for call in cell["seconds"]:
+            try:
+                with self.start(call.partition(".")[0], case.threads, self.settings.clock) as worker:
+                    found[call] = worker.ask("peak_memory", case, call, files)
+            except WorkerError as error:
+                cell["skipped"][f"memory of {call}"] = str(error)
+        return found
 
     def _repeat(self, cell, turns):
         settings = self.settings

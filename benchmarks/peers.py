@@ -7,7 +7,7 @@
 
 import numpy as np
 
-from .grid import STATISTICS, WINDOW, itemsize
+from .grid import STATISTICS, itemsize
 
 
 class Unsupported(Exception):
@@ -25,11 +25,7 @@ class Attnkit:
     def calls(self, case, arrays):
         attention = self.library.softmax_attention
         q, k, v = arrays["q"], arrays["k"], arrays["v"]
-        options = {name: arrays[name] for name in ("bias", "mask") if name in arrays}
-        if case.variant == "causal":
-            options["causal"] = True
-        if case.variant == "window":
-            options["window"] = (WINDOW, WINDOW)
+        options = case.options | {name: arrays[name] for name in ("bias", "mask") if name in arrays}
 
         def forward():
             return attention(q, k, v, **options)
@@ -99,7 +95,7 @@ class Torch:
             shape = (case.key_heads, case.heads // case.key_heads)
             q = t["q"].view(*shape, case.lq, case.d)
             k, v = (t[name][:, None].expand(*shape, case.lk, case.d) for name in "kv")
-        mask = t.get("mask", t.get("bias"))
+        mask = t.get("mask", t.get("bias"))  # (length, length) or one for each head
         causal = case.variant == "causal"
         return lambda: attention(q, k, v, attn_mask=mask, is_causal=causal)
 
@@ -153,7 +149,7 @@ class OnnxRuntime:
         if allowed is not None or "bias" in arrays:
             # The operator has no boolean mask and no window: both become an additive bias.
             bias = arrays["bias"] if allowed is None else np.where(allowed, np.float32(0), np.finfo(np.float32).min)
-            feeds["bias"] = np.ascontiguousarray(bias[None, None])
+            feeds["bias"] = bias.reshape(1, -1, case.lq, case.lk)  # one for all heads, or one each
             names += ["", "", "bias"]
         options = {"domain": "com.microsoft", "num_heads": case.heads, "unidirectional": causal}
         return feeds, [helper.make_node("MultiHeadAttention", names, ["out"], **options)]

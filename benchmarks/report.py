@@ -35,6 +35,10 @@ def duration(seconds):
             return f"{seconds * scale:.3g} {unit}"
 
 
+def multiple(times):
+    return f"{times:.2f}x" if times < 100 else f"{times:.0f}x"
+
+
 HEADER = f"{'case':<35}{'attnkit':>10}{'limit':>7}" + "".join(f"{name:>8}" for name in ("torch", "eager", "onnx", "numpy")) + "  note"
 
 
@@ -48,7 +52,7 @@ def line(cell):
         text += f"{'WRONG' if 'attnkit' in cell['wrong'] else 'failed':>10}{'-':>7}"
     for call in PEERS:
         times = ratio(cell, call)
-        text += f"{'WRONG' if call in cell['wrong'] else '-' if times is None else f'{times:.2f}x':>8}"
+        text += f"{'WRONG' if call in cell['wrong'] else '-' if times is None else multiple(times):>8}"
     return f"{text}  {note(cell)}".rstrip()[:110]
 
 
@@ -61,9 +65,13 @@ def note(cell):
             words.append(f"{meaning} {times:.3f}x")
     if "attnkit" in cell["skipped"]:
         words.append(cell["skipped"]["attnkit"])
-    if cell.get("noise", {}).get("other_programs", 0.0) > NOISY:
+    if noisy(cell):
         words.append("noisy")
     return ", ".join(words)
+
+
+def noisy(cell):
+    return cell.get("noise", {}).get("other_programs", 0.0) > NOISY
 
 
 def geometric_mean(values):
@@ -86,6 +94,9 @@ def summary(cells):
         if not ratios:
             continue
         lines.append(f"grid, {call}: {geometric_mean(ratios.values()):.2f}x in geometric mean over {len(ratios)} cells")
+        quiet = [ratios[cell["id"]] for cell in on_grid if cell["id"] in ratios and not noisy(cell)]
+        if 0 < len(quiet) < len(ratios):
+            lines.append(f"    without noisy cells: {geometric_mean(quiet):.2f}x over {len(quiet)}")
         for field in ("variant", "lq", "threads"):
             groups = {}
             for cell in on_grid:
@@ -105,7 +116,7 @@ def summary(cells):
     noises = [cell["noise"] for cell in cells if cell.get("noise")]
     if noises:
         waiting, others = (max(noise[key] for noise in noises) for key in ("waiting_workers", "other_programs"))
-        share = sum(noise["other_programs"] > NOISY for noise in noises) / len(noises)
+        share = sum(map(noisy, cells)) / len(cells)
         lines.append(f"during timings, cores used by waiting workers: at most {waiting:.2f}; by other programs: at most {others:.2f},")
         lines.append(f"    above {NOISY} in {share:.0%} of the cells (marked noisy: repeat those on a quiet machine)")
     return lines

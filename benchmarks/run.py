@@ -5,16 +5,15 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from . import report
-from .check import Reference
 from .grid import KINDS, cases, known
 from .measure import Session
 from .peers import LIBRARIES
-from .workers import Worker, WorkerError, environment
+from .workers import Worker, environment
 
 RESULTS = Path(__file__).with_name("results")
 IMPORT = "import time, numpy; begin = time.perf_counter(); import attnkit; print(time.perf_counter() - begin)"
@@ -100,7 +99,6 @@ def main(arguments=None, start=Worker):
 
 def run(rows, peers, settings, result, start):
     """Measure the rows, thread count by thread count, and print each as it is there."""
-    references = {}  # a case with one and with two threads has the same reference
     for threads in sorted({case.threads for case in rows}):
         session = Session(threads, peers, settings, start)
         try:
@@ -115,32 +113,11 @@ def run(rows, peers, settings, result, start):
                 if case.kind != kind:
                     kind = case.kind
                     print_header(kind, threads)
-                key = replace(case, threads=1)
-                if key not in references:
-                    references[key] = Reference(case)
-                cell = session.measure(case, references[key])
+                cell = session.measure(case)
                 result["cells"].append(cell)
-                if kind == "curve":
-                    cell["memory"] = memory(case, cell, session.workers, start)
-                if kind == "grid" and report.slow(cell):
-                    cell["again"] = session.measure(case, references[key])
                 print(report.line(cell), flush=True)
         finally:
             session.close()
-
-
-def memory(case, cell, names, start):
-    """Bytes of peak memory by call, each in a process of its own."""
-    found = {}
-    for call in cell["seconds"]:
-        name = call.partition(".")[0]
-        if name in names:
-            with start(name, case.threads) as worker:
-                try:
-                    found[call] = worker.ask("peak_memory", case, call)
-                except WorkerError as error:
-                    cell["skipped"][f"memory of {call}"] = str(error)
-    return found
 
 
 def import_seconds(runs=9):

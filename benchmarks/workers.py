@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .grid import numpy_dtype
+
 MIN_SECONDS = 0.02  # shortest repetition; shorter calls are repeated within it
 CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}  # a call with one thread stays on the thread that makes it
 
@@ -94,12 +96,12 @@ class LibraryServer:
     def hello(self):
         return self.library.version
 
-    def load(self, case):
+    def load(self, case, files):
         """Prepare a case and run it once: {call: {array: sampled values}} for the comparison with the reference."""
         self.timed = {}
         rows = case.sample()
         results = {}
-        for call, (run, collect) in self.library.calls(case, case.inputs()).items():
+        for call, (run, collect) in self.library.calls(case, read(files)).items():
             arrays = {name: np.asarray(array) for name, array in collect(run()).items()}
             results[call] = {name: sampled(name, array, rows) for name, array in arrays.items()}
             self.timed[call] = run
@@ -125,12 +127,13 @@ class LibraryServer:
             run()
         return (clock() - begin) / n
 
-    def peak_memory(self, case, call):
-        """Bytes that the call adds to the peak of this process, inputs included."""
+    def peak_memory(self, case, call, files):
+        """Bytes that the call of a plain case adds to the peak of this process, inputs included."""
         small = replace(case, lq=16, lk=16)
-        self.library.calls(small, small.inputs())[call][0]()  # what a library sets up once is not the call's
+        few = {name: np.ones((case.heads, 16, case.d), case.dtype) for name in "qkv"}
+        self.library.calls(small, few)[call][0]()  # what a library sets up once is not the call's
         baseline = high_water()
-        arrays = case.inputs()
+        arrays = read(files)
         run, _ = self.library.calls(case, arrays)[call]
         run()
         return high_water() - baseline
@@ -159,6 +162,20 @@ def sampled(name, array, rows):
     if name == "received":
         return array
     return np.take(array, rows, axis=-2 if name == "out" else -1)
+
+
+def write(folder, arrays):
+    """Store arrays for the workers: {name: (path, dtype name, shape)}."""
+    files = {}
+    for name, array in arrays.items():
+        path = str(Path(folder) / name)
+        array.tofile(path)
+        files[name] = (path, array.dtype.name, array.shape)
+    return files
+
+
+def read(files):
+    return {name: np.fromfile(path, numpy_dtype(dtype)).reshape(shape) for name, (path, dtype, shape) in files.items()}
 
 
 def high_water():
