@@ -85,6 +85,7 @@ def row_state_init(n_rows, *, dv=0, n_groups=0, topk=0):
     return state
 
 
+@np.errstate(all="ignore")
 def row_state_update(state, s_block, j0, pos, *, v_block=None, groups_block=None):
     """Absorb a block of logits into a state.
 
@@ -179,6 +180,7 @@ def row_state_update(state, s_block, j0, pos, *, v_block=None, groups_block=None
     return row_state_merge(state, _spoiled(block, np.isnan(m)))
 
 
+@np.errstate(all="ignore")
 def row_state_merge(x, y):
     """Merge the states of two disjoint sets of keys.
 
@@ -237,6 +239,7 @@ def row_state_merge(x, y):
     return _spoiled(z, np.isnan(m))
 
 
+@np.errstate(all="ignore")
 def row_state_finish(st, *, sink_logits=None):
     """Turn a state into the statistics of its rows.
 
