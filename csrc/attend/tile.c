@@ -183,6 +183,7 @@ int ak_block_meet(ak_block *block, int64_t number)
     tile->rows = &block->rows;
     tile->bits = block->bits;
     tile->has_bits = state == AK_TILE_PARTIAL || block->steps_mask;
+    tile->forbidden = state == AK_TILE_PARTIAL;
     tile->col0 = AK_TILE;
     tile->col1 = 0;
     if (state == AK_TILE_PARTIAL) {
@@ -208,6 +209,7 @@ static void run_program(ak_block *block)
 {
     const ak_problem *problem = block->problem;
     for (int i = 0; i < problem->n_steps; i++) problem->kernels->score_ops[problem->steps[i].kind](&block->steps[i], &block->tile);
+    if (!block->tile.forbidden) block->tile.has_bits = 0; /* no operation used the bits it was given */
     problem->kernels->mask(&block->tile);
 }
 

@@ -57,6 +57,7 @@ typedef struct ak_tile {
     int n_keys;           /* keys in the tile, 1 .. AK_TILE */
     int col0, col1;       /* columns in use: multiples of the lane count that cover all group ranges */
     int has_bits;         /* bits are valid and must be applied */
+    int forbidden;        /* some bits are clear: a partial tile, or a score operation cleared them */
     int group_first[AK_BLOCK_GROUPS], group_last[AK_BLOCK_GROUPS]; /* half-open key range of each group of rows */
     const ak_rows *rows;
     uint64_t (*bits)[AK_TILE_WORDS]; /* allowed keys of each row */

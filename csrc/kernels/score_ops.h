@@ -44,11 +44,16 @@ static void R(bias)(const ak_bound_step *step, ak_tile *tile)
             R(load_run)(from, step->col_stride, step->dtype, n, row);
             for (int i = n; i < c1 - c0; i++) row[i] = 0;
         }
+        uint64_t word = 0; /* forbidden keys among the 64 around c */
         for (int c = c0; c < c1; c += VL) {
             const vreal x = V(load)(b + (c - c0));
             V(store)(s + c, V(fma)(x, unit, V(load)(s + c)));
-            const uint64_t forbidden = M(bits)(V(eq)(x, minus_inf));
-            tile->bits[r][c / 64] &= ~(forbidden << (c % 64));
+            word |= (uint64_t)M(bits)(V(eq)(x, minus_inf)) << (c % 64);
+            if (word && ((c + VL) % 64 == 0 || c + VL == c1)) {
+                tile->bits[r][c / 64] &= ~word;
+                tile->forbidden = 1;
+                word = 0;
+            }
         }
     }
 }

@@ -207,6 +207,7 @@ static void R(dropout)(ak_tile *tile, const char *const *keep_rows, ptrdiff_t co
             if (keep_rows[r][(tile->key0 + j) * col_stride]) p[j] *= (real)z;
             else {
                 p[j] = 0;
+                tile->has_bits = 1;
                 tile->bits[r][j / 64] &= ~((uint64_t)1 << (j % 64));
             }
     }
