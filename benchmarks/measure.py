@@ -81,12 +81,11 @@ class Session:
         settings = self.settings
         one_round = sum(seconds + settings.gap for *_, seconds in turns) or 1.0
         rounds = min(max(int(settings.budget / one_round), settings.least), settings.most)
-        clocks = [worker.process.pid for worker, *_ in turns if hasattr(worker, "process")]
-        noise = Noise(clocks)
+        noise = Noise({worker.pid for worker, *_ in turns})
         for i in range(rounds):
             for worker, call, n, _ in turns[:: 1 if i % 2 == 0 else -1]:
                 time.sleep(settings.gap)  # the last library's threads go to sleep
-                with noise.turn(worker):
+                with noise.turn(worker.pid):
                     cell["seconds"][call].append(worker.ask("time", call, n))
             if self.limits and cell["limit"]:
                 time.sleep(settings.gap)
@@ -98,11 +97,11 @@ class Noise:
     """What ran beside the timings, from Linux's counters: other workers that should be idle, and other programs."""
 
     def __init__(self, pids):
-        self.pids = set(pids)
+        self.pids = pids
         self.seconds = self.idle_workers = self.others = 0.0
 
-    def turn(self, worker):
-        self.pid = worker.process.pid if hasattr(worker, "process") else None
+    def turn(self, pid):
+        self.pid = pid
         return self
 
     def __enter__(self):
@@ -118,7 +117,7 @@ class Noise:
     def _counters(self):
         """CPU seconds of the workers whose turn it is not, of the one whose turn it is, and of the machine."""
         used = {pid: cpu_seconds(pid) for pid in self.pids}
-        own = used.pop(self.pid, 0.0)
+        own = used.pop(self.pid)
         return sum(used.values()), own, machine_seconds()
 
     def summary(self):

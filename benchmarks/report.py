@@ -167,13 +167,14 @@ def plot(path, result):
         if memory:
             right.loglog(*zip(*((length, size / 2**20) for length, size in memory)), marker=marker, label=label)
     left.set(title="Time of one call", xlabel="length", ylabel="seconds")
-    right.set(title="Peak memory added by the call and its inputs", xlabel="length", ylabel="MiB")
+    right.set(title="Peak memory of the call and its inputs", xlabel="length", ylabel="MiB")
     for axes in (left, right):
         axes.grid(True, which="major", alpha=0.3)
         axes.set_xscale("log", base=2)
     left.legend()
     case = cells[0]["case"]
-    figure.suptitle(f"{case['heads']} head, d = {case['d']}, {case['dtype']}, {case['threads']} thread, {result['machine']['processor']}", fontsize=10)
+    figure.suptitle(f"{case['heads']} head, d = {case['d']}, {case['dtype']}, {case['threads']} thread, {result['machine']['processor']}",
+                    fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return None

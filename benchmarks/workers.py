@@ -37,6 +37,7 @@ class Worker:
             stdout=subprocess.PIPE,
             env=environment(threads),
         )
+        self.pid = self.process.pid
         try:
             self.version = self.ask("hello")
         except WorkerError:
