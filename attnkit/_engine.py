@@ -262,9 +262,10 @@ class Problem:
             sink = sink[:, None]
         return sink
 
-    def attend(self, out, wanted, *, sink=None, keep=None, keep_scale=1.0, topk=0, sink_size=0, groups=None, n_groups=0):
+    def attend(self, out, wanted, *, sink=None, keep=None, keep_scale=1.0, topk=0, sink_size=0, groups=None, n_groups=0, pages=None):
         """The row pass: (out, *wanted)."""
-        return _core.attend(self.q, self.k, self.v, out, *self.args, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups)
+        more = () if pages is None else (pages,)
+        return _core.attend(self.q, self.k, self.v, out, *self.args, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups, *more)
 
     def norms(self, sink=None, lse=None):
         """Normalisers (m, 1/l) of every row, from the keys or from a given log-sum-exp."""

@@ -6,6 +6,9 @@ from .. import _core
 from .._engine import Problem, as_array, as_flag, as_float64, as_floats, check_out, standard_arithmetic
 
 
+_PAGE_UNIT = 16  # the engine packs keys in panels of 16 floats or 8 doubles, which must not straddle pages
+
+
 def _integers(name, x):
     x = as_array(name, x)
     if x.size == 0:
@@ -168,8 +171,8 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
 
     Notes
     -----
-    Has the bytes of `softmax_attention` over the contiguous sequence. The pages of one sequence at a time are gathered into contiguous scratch,
-    seq_lens (d + dv) numbers per key head.
+    Has the bytes of `softmax_attention` over the contiguous sequence. Pages of a multiple of 16 keys are read in place; others are gathered
+    first, one sequence at a time.
 
     Examples
     --------
@@ -207,10 +210,19 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
     coded = found if found.dtype.char in "efd" else found.view(np.uint16)
     for b, n in enumerate(lengths.tolist()):
         used = table[b, : -(-n // page) if page else 0]
-        part = Problem(q[b], _gather(k_pages, used, n), _gather(v_pages, used, n), scale, causal, None, None, window, alibi_slopes, softcap, None)
-        _, lse[b] = part.attend(coded[b], ("lse",), sink=part.sinks(sink_logits))
+        in_place = n > 0 and page % _PAGE_UNIT == 0
+        view = _first_page if in_place else _gather
+        part = Problem(q[b], view(k_pages, used, n), view(v_pages, used, n), scale, causal, None, None, window, alibi_slopes, softcap, None)
+        pages = (np.ascontiguousarray(used), page, k_pages.strides[0], v_pages.strides[0]) if in_place else None
+        _, lse[b] = part.attend(coded[b], ("lse",), sink=part.sinks(sink_logits), pages=pages)
     out = _delivered(found, out)
     return (out, lse) if return_lse else out
+
+
+def _first_page(pages, used, n):
+    """A view (heads, n, features) that starts at page 0; the engine finds the rows of other pages by their number."""
+    _, heads, _, features = pages.shape
+    return np.lib.stride_tricks.as_strided(pages, (heads, n, features), pages.strides[1:])
 
 
 def _gather(pages, used, n):

@@ -161,7 +161,7 @@ static void tile_values(const attend_call *call, workspace *space, const ak_matr
         panel_stride = kernels->lanes;
         if (tile->has_bits) finite = kernels->values_finite(v, tile->key0, tile->n_keys, problem->dv);
     } else {
-        finite = kernels->pack_values(v, tile->key0, tile->n_keys, problem->dv, space->value_tile, panel_stride);
+        finite = ak_pack_values(problem, v, number, space->value_tile);
         from = space->value_tile;
     }
     (tile->has_bits && !finite ? kernels->values_skipping : kernels->values)(tile, from, row_stride, panel_stride, ak_value_panels(problem),
@@ -613,7 +613,7 @@ ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, co
     cut_blocks(&call);
     call.n_pool = ak_counter_pool(call.n_chunks) + 1;
     const ak_matrix *v = &problem->v.matrix;
-    call.values_in_place = problem->dv && v->dtype == (problem->real_size == 4 ? AK_F32 : AK_F64) && problem->dv % lanes == 0 &&
+    call.values_in_place = problem->dv && problem->pages == NULL && v->dtype == (problem->real_size == 4 ? AK_F32 : AK_F64) && problem->dv % lanes == 0 &&
                            v->col_stride == (ptrdiff_t)problem->real_size && v->row_stride % (ptrdiff_t)problem->real_size == 0 &&
                            (uintptr_t)v->data % problem->real_size == 0;
     for (int a = 0; a < problem->n_batch; a++) call.values_in_place &= problem->v.head_strides[a] % (ptrdiff_t)problem->real_size == 0;

@@ -35,6 +35,11 @@ typedef struct ak_problem {
     int64_t offset;   /* position of query 0 */
     double scale;
     ak_operand q, k, v;
+    /* Paged keys and values: key j is row j % page_rows of page pages[j / page_rows]; page_rows is a multiple of the lanes. The
+     * matrices of k and v then are those of page 0. pages NULL = rows follow each other. */
+    const int64_t *pages;
+    int64_t page_rows;
+    ptrdiff_t k_page_stride, v_page_stride; /* bytes */
     int n_steps;
     ak_score_step steps[AK_MAX_STEPS];
     ak_plan plan;

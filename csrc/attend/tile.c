@@ -221,6 +221,48 @@ void ak_block_scores(ak_block *block, const void *panels)
     run_program(block);
 }
 
+/* The page that holds key j of a paged operand, and how many of n keys from j on are in it. */
+static ak_matrix page_of(const ak_problem *problem, const ak_matrix *x, ptrdiff_t page_stride, int64_t j, int64_t *row, int *n)
+{
+    ak_matrix page = *x;
+    *row = j % problem->page_rows;
+    if (problem->page_rows - *row < *n) *n = (int)(problem->page_rows - *row);
+    page.data += problem->pages[j / problem->page_rows] * page_stride;
+    return page;
+}
+
+/* Keys j0 .. j0+n-1 to panels; j0 is a multiple of the lanes. */
+static void pack_keys(const ak_problem *problem, const ak_matrix *k, int64_t j0, int n, void *panels)
+{
+    if (problem->pages == NULL) {
+        problem->kernels->pack_keys(k, j0, n, problem->d, panels);
+        return;
+    }
+    for (int done = 0, part; done < n; done += part) {
+        int64_t row;
+        part = n - done;
+        const ak_matrix page = page_of(problem, k, problem->k_page_stride, j0 + done, &row, &part);
+        problem->kernels->pack_keys(&page, row, part, problem->d, (char *)panels + (size_t)done * (size_t)problem->d * problem->real_size);
+    }
+}
+
+int ak_pack_values(const ak_problem *problem, const ak_matrix *v, int64_t tile, void *panels)
+{
+    const int n = ak_tile_keys(problem, tile), lanes = problem->kernels->lanes;
+    const ptrdiff_t panel_stride = (ptrdiff_t)AK_TILE * lanes;
+    const int64_t j0 = tile * AK_TILE;
+    if (problem->pages == NULL) return problem->kernels->pack_values(v, j0, n, problem->dv, panels, panel_stride);
+    int finite = 1;
+    for (int done = 0, part; done < n; done += part) {
+        int64_t row;
+        part = n - done;
+        const ak_matrix page = page_of(problem, v, problem->v_page_stride, j0 + done, &row, &part);
+        finite &= problem->kernels->pack_values(&page, row, part, problem->dv, (char *)panels + (size_t)done * (size_t)lanes * problem->real_size,
+                                                panel_stride);
+    }
+    return finite;
+}
+
 void ak_block_stream_scores(ak_block *block, const ak_matrix *k, void *strip)
 {
     const ak_problem *problem = block->problem;
@@ -229,7 +271,7 @@ void ak_block_stream_scores(ak_block *block, const ak_matrix *k, void *strip)
     for (int c = col0; c < col1; c += AK_STREAM_KEYS) {
         const int stop = c + AK_STREAM_KEYS < col1 ? c + AK_STREAM_KEYS : col1;
         const int n = (stop < tile->n_keys ? stop : tile->n_keys) - c;
-        problem->kernels->pack_keys(k, tile->key0 + c, n, problem->d, strip);
+        pack_keys(problem, k, tile->key0 + c, n, strip);
         tile->col0 = c;
         tile->col1 = stop;
         problem->kernels->scores(block->q, problem->d, strip, tile);
@@ -255,11 +297,8 @@ size_t ak_packed_value_tile(const ak_problem *problem)
 void ak_pack_tile(const ak_problem *problem, const ak_packed *packed, const ak_matrix *k, const ak_matrix *v, int64_t tile)
 {
     const size_t at = ak_packed_slot(packed, tile);
-    const int n = ak_tile_keys(problem, tile);
     if (packed->holds) packed->holds[at] = tile;
-    problem->kernels->pack_keys(k, tile * AK_TILE, n, problem->d, packed->keys + at * ak_packed_key_tile(problem));
+    pack_keys(problem, k, tile * AK_TILE, ak_tile_keys(problem, tile), packed->keys + at * ak_packed_key_tile(problem));
     if (problem->dv)
-        packed->finite[at] = (unsigned char)problem->kernels->pack_values(v, tile * AK_TILE, n, problem->dv,
-                                                                          packed->values + at * ak_packed_value_tile(problem),
-                                                                          (ptrdiff_t)AK_TILE * problem->kernels->lanes);
+        packed->finite[at] = (unsigned char)ak_pack_values(problem, v, tile, packed->values + at * ak_packed_value_tile(problem));
 }

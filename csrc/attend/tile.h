@@ -60,6 +60,8 @@ static inline size_t ak_packed_slot(const ak_packed *packed, int64_t tile) { ret
 size_t ak_packed_key_tile(const ak_problem *problem);   /* bytes of a tile */
 size_t ak_packed_value_tile(const ak_problem *problem);
 int ak_value_panels(const ak_problem *problem);
+/* Values of one tile to panels of AK_TILE rows; 1 when all are finite. */
+int ak_pack_values(const ak_problem *problem, const ak_matrix *v, int64_t tile, void *panels);
 void ak_pack_tile(const ak_problem *problem, const ak_packed *packed, const ak_matrix *k, const ak_matrix *v, int64_t tile);
 static inline int ak_tile_keys(const ak_problem *problem, int64_t tile)
 {

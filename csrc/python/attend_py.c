@@ -119,8 +119,28 @@ static int parse_out(ak_py_problem *parsed, PyObject *out, ak_row_outputs *outpu
     return 0;
 }
 
-/* attend(q, k, v, out, scale, offset, steps, nodes, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups)
- * -> (out, *wanted); out: None = new, False = none, or an array of the right shape and dtype. */
+static int parse_pages(ak_py_problem *parsed, PyObject *pages)
+{
+    ak_problem *problem = &parsed->problem;
+    PyArrayObject *numbers;
+    Py_ssize_t k_stride, v_stride;
+    long long rows;
+    if (!PyArg_ParseTuple(pages, "O!Lnn", &PyArray_Type, &numbers, &rows, &k_stride, &v_stride)) return -1;
+    if (PyArray_TYPE(numbers) != NPY_INT64 || rows < 1 || rows % problem->kernels->lanes != 0 ||
+        !is_vector(numbers, (npy_intp)(problem->lk / rows + (problem->lk % rows != 0)))) {
+        PyErr_SetString(PyExc_ValueError, "pages do not fit the keys");
+        return -1;
+    }
+    problem->pages = PyArray_DATA(numbers);
+    problem->page_rows = rows;
+    problem->k_page_stride = k_stride;
+    problem->v_page_stride = v_stride;
+    return 0;
+}
+
+/* attend(q, k, v, out, scale, offset, steps, nodes, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups[, pages])
+ * -> (out, *wanted); pages: (page numbers as an int64 vector, rows of a page, byte stride between pages of k, of v): k and v are then
+ * views whose rows beyond the first page are never touched; out: None = new, False = none, or an array of the right shape and dtype. */
 PyObject *ak_py_attend(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
 {
     (void)module;
@@ -128,8 +148,9 @@ PyObject *ak_py_attend(PyObject *module, PyObject *const *args, Py_ssize_t n_arg
     ak_row_options options = {0};
     ak_row_outputs outputs = {0};
     PyObject *results = NULL;
-    if (check_count("attend", n_args, 16) < 0) return NULL;
+    if (n_args != 17 && check_count("attend", n_args, 16) < 0) return NULL;
     if (ak_py_problem_parse(args[0], args[1], args[2], args[4], args[5], args[6], args[7], &parsed) < 0) return NULL;
+    if (n_args == 17 && parse_pages(&parsed, args[16]) < 0) goto done;
     if (parse_row_options(&parsed, args[8], args[9], args[10], args[12], args[13], args[14], args[15], &options) < 0) goto done;
     PyObject *wanted = args[11];
     const Py_ssize_t n_wanted = PyTuple_GET_SIZE(wanted);

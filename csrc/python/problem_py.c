@@ -249,6 +249,7 @@ int ak_py_problem_parse(PyObject *q_, PyObject *k_, PyObject *v_, PyObject *scal
     problem->offset = PyLong_AsLongLong(offset);
     if (problem->offset == -1 && PyErr_Occurred()) return -1;
     problem->n_steps = 0;
+    problem->pages = NULL;
     problem->weight_units = 1;
     out->poll_due = 0;
     out->poll = (ak_poll){.should_stop = should_stop, .arg = out, .due = &out->poll_due};
