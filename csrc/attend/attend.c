@@ -24,7 +24,8 @@ typedef struct workspace {
     ak_block block;
     ak_row_lanes lanes;
     ak_row_state pool[AK_COUNTER_LEVELS + 2];
-    char *strip, *value_tile, *key_max;
+    char *strip, *value_tile;
+    ak_row_state keys; /* m, l and t before a sink logit */
     double *report, *sink;
     const char *keep[AK_BLOCK_ROWS];
 } workspace;
@@ -111,7 +112,7 @@ static size_t workspace_bytes(const attend_call *call)
     const ak_problem *problem = call->problem;
     const ak_state_shape shape = shape_of(call, call->max_rows);
     const size_t row_reals = ak_line((size_t)call->max_rows * problem->real_size);
-    return ak_block_bytes(problem, call->max_rows) + 5 * lanes_bytes(call) + 3 * row_reals +
+    return ak_block_bytes(problem, call->max_rows) + 5 * lanes_bytes(call) + 5 * row_reals +
            (size_t)call->n_pool * ak_state_bytes(&shape, problem->real_size) + ak_line(report_entries(call) * sizeof(double)) +
            ak_line((size_t)call->max_rows * sizeof(double)) + ak_line(AK_STREAM_KEYS * (size_t)problem->d * problem->real_size) +
            (call->mode == STREAM && problem->dv && !call->values_in_place ? ak_packed_value_tile(problem) : 0);
@@ -128,8 +129,8 @@ static void bind_workspace(const attend_call *call, workspace *space, char *slab
     for (int i = 0; i < 5; i++, slab += lanes) *lane_arrays[i] = slab;
     space->lanes.m = slab;
     space->lanes.alpha = slab + row_reals;
-    space->key_max = slab + 2 * row_reals;
-    slab += 3 * row_reals;
+    space->keys = (ak_row_state){.m = slab + 2 * row_reals, .l = slab + 3 * row_reals, .t = slab + 4 * row_reals};
+    slab += 5 * row_reals;
     for (int i = 0; i < call->n_pool; i++, slab += ak_state_bytes(&shape, problem->real_size))
         ak_state_bind(&shape, problem->real_size, slab, &space->pool[i]);
     space->report = (double *)(void *)slab;
@@ -288,7 +289,8 @@ static void export_norms(const attend_call *call, const ak_row_state *state, int
     }
 }
 
-static void report_rows(const attend_call *call, workspace *space, const ak_state_shape *shape, ak_row_state *state, const double *sink, int64_t at)
+static void report_rows(const attend_call *call, workspace *space, const ak_state_shape *shape, ak_row_state *state, const ak_row_state *keys,
+                        const double *sink, int64_t at)
 {
     const ak_row_outputs *out = call->out;
     const size_t size = call->problem->real_size;
@@ -314,7 +316,7 @@ static void report_rows(const attend_call *call, workspace *space, const ak_stat
     }
     report.group_mass = out->group_mass ? slots : NULL;
     report.topk_weight = out->topk_weight ? slots + (size_t)call->max_rows * (size_t)n_groups : NULL;
-    if (any) call->problem->kernels->state_report(shape, state, space->key_max, sink, &report);
+    if (any) call->problem->kernels->state_report(shape, state, keys, sink, &report);
     for (int i = 0; i < REPORT_ARRAYS; i++) put_reals(columns[i].wanted, size, at, *columns[i].report, n);
     put_reals(out->group_mass, size, at * n_groups, report.group_mass, (int64_t)n * n_groups);
     put_reals(out->topk_weight, size, at * topk, report.topk_weight, (int64_t)n * topk);
@@ -350,14 +352,19 @@ static void finish_block(const attend_call *call, workspace *space, ak_row_state
     const int64_t at = space->block.span.head * problem->lq + space->block.span.row0;
     const double *sink = NULL;
     export_state(call, state, shape.n_rows, at);
-    memcpy(space->key_max, state->m, (size_t)shape.n_rows * problem->real_size);
+    const ak_row_state *keys = state;
     if (call->options->sink_logits.matrix.data) {
+        const size_t bytes = (size_t)shape.n_rows * problem->real_size;
+        memcpy(space->keys.m, state->m, bytes);
+        memcpy(space->keys.l, state->l, bytes);
+        if (state->t) memcpy(space->keys.t, state->t, bytes);
+        keys = &space->keys;
         read_sinks(call, space);
         sink = space->sink;
         problem->kernels->state_sink(&shape, state, sink);
     }
     export_norms(call, state, shape.n_rows, at);
-    report_rows(call, space, &shape, state, sink, at);
+    report_rows(call, space, &shape, state, keys, sink, at);
     store_out(call, space, &shape, state);
 }
 
@@ -681,7 +688,7 @@ void ak_finish_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, vo
                               .acc = (char *)acc + (size_t)r * (size_t)dv * size};
         if (sink) kernels->state_sink(&shape, &state, sink + r);
         const ak_report report = {.lse = lse + r};
-        kernels->state_report(&shape, &state, state.m, NULL, &report);
+        kernels->state_report(&shape, &state, &state, NULL, &report);
         kernels->state_out(&shape, &state);
         kernels->store_row(state.acc, dv, state.acc, (ptrdiff_t)size, size == sizeof(float) ? AK_F32 : AK_F64);
     }

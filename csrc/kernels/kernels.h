@@ -157,7 +157,8 @@ typedef struct ak_tile_kernels {
     void (*state_merge)(const ak_state_shape *shape, ak_row_state *a, const ak_row_state *b);
     /* A sink logit per row (natural units) as one more key without value. */
     void (*state_sink)(const ak_state_shape *shape, ak_row_state *a, const double *logits);
-    void (*state_report)(const ak_state_shape *shape, const ak_row_state *state, const void *key_max, const double *sink,
+    /* Final numbers; `keys` has the m, l and t of the state before a sink logit was merged (or is the state). */
+    void (*state_report)(const ak_state_shape *shape, const ak_row_state *state, const ak_row_state *keys, const double *sink,
                          const ak_report *to);
     /* Indices of rows with a NaN score become -1; after state_report. */
     void (*state_indices)(const ak_state_shape *shape, ak_row_state *state);

@@ -168,12 +168,11 @@ AK_INLINE double R(ratio_one)(double x, double m)
     return lanes[0];
 }
 
-/* Final numbers of a block in natural units, in double: a row without key gives 0 and lse -inf. `key_max` is the maximum
+/* Final numbers of a block in natural units, in double: a row without key gives 0 and lse -inf. `keys` is the state
  * before a sink logit was merged; `sink` the sink logits or NULL. */
-static void R(state_report)(const ak_state_shape *shape, const ak_row_state *state, const void *key_max_, const double *sink,
+static void R(state_report)(const ak_state_shape *shape, const ak_row_state *state, const ak_row_state *keys, const double *sink,
                             const ak_report *to)
 {
-    const real *key_max = key_max_;
     for (int r = 0; r < shape->n_rows; r++) {
         const double m = (double)((const real *)state->m)[r], l = (double)((const real *)state->l)[r];
         const int empty = l == 0;
@@ -181,13 +180,18 @@ static void R(state_report)(const ak_state_shape *shape, const ak_row_state *sta
         const double sink_mass = sink && sink[r] != -INFINITY ? R(ratio_one)((double)(real)(sink[r] * AK_LOG16E), m) / l : 0;
         if (to->lse) to->lse[r] = lse;
         if (to->sink_logit_mass) to->sink_logit_mass[r] = sink_mass;
-        if (to->max_weight) to->max_weight[r] = empty ? 0 : R(ratio_one)((double)key_max[r], m) / l;
+        const double key_max = (double)((const real *)keys->m)[r], key_weight = empty ? 0 : R(ratio_one)(key_max, m) / l;
+        if (to->max_weight) to->max_weight[r] = key_weight;
         if (shape->stats & (AK_STAT_ENTROPY | AK_STAT_PURITY | AK_STAT_DISTANCE)) {
             const double l1 = (double)((const real *)state->l1)[r], t = (double)((const real *)state->t)[r] * AK_LN16;
             const double r2 = (double)((const real *)state->r2)[r];
             if (to->entropy) to->entropy[r] = empty ? 0 : R(log1p_one)(l1) + t / l;
             if (to->purity) to->purity[r] = empty ? 0 : r2 / (l * l);
-            if (to->mean_logit) to->mean_logit[r] = empty ? 0 : m * AK_LN16 - t / l - (sink_mass > 0 ? sink_mass * sink[r] : 0);
+            if (to->mean_logit) {
+                /* The mean over the keys alone times their mass: taking a sink out of the whole mean would cancel. */
+                const double key_l = (double)((const real *)keys->l)[r], key_t = (double)((const real *)keys->t)[r];
+                to->mean_logit[r] = key_l == 0 || key_weight == 0 ? 0 : key_weight * key_l * ((key_max - key_t / key_l) * AK_LN16);
+            }
         }
         if (shape->stats & AK_STAT_DISTANCE) {
             if (to->distance) to->distance[r] = empty ? 0 : state->d1[r] / l;

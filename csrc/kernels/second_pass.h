@@ -32,9 +32,11 @@ static void R(columns)(const ak_tile *tile, const void *row_weight_, void *sum_,
         const vreal w = V(set1)(row_weight[r]);
         int c0, c1;
         R(row_columns)(tile, r, &c0, &c1);
+        /* Weight 0 at a key that the row may not see must stay out of a product with infinity or NaN. */
+        const int guarded = tile->has_bits && !(row_weight[r] - row_weight[r] == 0);
         for (int c = c0; c < c1; c += VL) {
-            const vreal x = V(load)(p + c);
-            V(store)(sum + c, V(fma)(w, x, V(load)(sum + c)));
+            const vreal x = V(load)(p + c), before = V(load)(sum + c), after = V(fma)(w, x, before);
+            V(store)(sum + c, guarded ? V(select)(M(from_bits)(R(lane_bits)(tile->bits[r], c)), after, before) : after);
             V(store)(max + c, V(max)(x, V(load)(max + c)));
         }
     }
