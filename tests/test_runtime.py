@@ -300,8 +300,18 @@ def test_a_checkout_without_extension_runs_the_installed_package(tmp_path):
 def test_a_checkout_alone_says_what_to_do(tmp_path):
     package = Path(attnkit.__file__).parent
     shutil.copytree(package, tmp_path / "attnkit", ignore=shutil.ignore_patterns("_core.*", "__pycache__"))
-    program = f"import sys; sys.path = [p for p in sys.path if p != {str(package.parent)!r}]; import attnkit"
-    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONSAFEPATH": ""}, capture_output=True, text=True)
+    program = """
+import glob, sys
+sys.path = [entry for entry in sys.path if not (entry and glob.glob(entry + "/attnkit/_core.*"))]
+import attnkit
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONSAFEPATH": ""},
+        capture_output=True,
+        text=True,
+    )
     assert "ImportError" in result.stderr and "pip install ." in result.stderr
 
 
