@@ -8,7 +8,7 @@ from .statistics import ROW_STATISTICS, check_names, row_statistics
 
 def attention_logits(q, k, *, scale=None, causal=False, mask=None, bias=None, window=None, alibi_slopes=None,
                      softcap=None, q_offset=None):
-    """Logits s_ij (..., Lq, Lk): scale q.k, softcap, + bias, - slope |i + off - j|, -inf where not allowed."""
+    """Logits s_ij (..., Lq, Lk): scale q.k, softcap, + bias, - slope abs(i + off - j), -inf where not allowed."""
     q, k = c.check_qk(q, k)
     s, _ = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
                     alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)

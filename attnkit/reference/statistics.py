@@ -14,7 +14,7 @@ def attention_row_stats(q, k, *, topk=0, sink_size=4, groups=None, n_groups=None
                         q_offset=None, extra=()):
     """Dict of row statistics, arrays of shape (..., Lq); group_mass has an axis (G,), topk_* an axis (topk,).
 
-    abs_distance = sum p |delta| comes only when `extra` names it.
+    abs_distance = sum p abs(delta) comes only when `extra` names it.
     """
     q, k = c.check_qk(q, k)
     extra = check_names("extra", extra, EXTRA_STATISTICS)
