@@ -24,4 +24,5 @@ numpydoc_validation_checks = {"all", "ES01", "SA01", "SA03", "SA04", "PR07", "PR
 numpydoc_validation_exclude = {r"\.reference\.", r"\.AttentionState", r"\.MaskPlan", r"\.Report", r"\.Recording", r"\.Paper", r"\.plot\."}
 
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing"]  # links to files of the repository, which the pages are not part of
+# Links to files of the repository, which are no pages; pages that the index lists by a pattern.
+suppress_warnings = ["myst.xref_missing", "toc.empty_glob"]
