@@ -379,7 +379,7 @@ def bounds(args, kwargs):
     rows = max(lq * weight, 1)
     mass = 2 * e
     return {
-        "out": e * vmax, "lse": logits, "logits": logits, "weights": mass, "entropy": mass * spread, "purity": mass, "max_weight": mass,
+        "out": e * vmax, "lse": logits + eps * spread, "logits": logits, "weights": mass, "entropy": mass * spread, "purity": mass, "max_weight": mass,
         "sink_mass": mass, "sink_logit_mass": mass, "group_mass": mass, "topk_weight": mass, "distance": mass * far,
         "abs_distance": mass * far, "distance_sq": mass * far**2, "mean_logit": logits + mass * (e / eps), "received": mass * rows,
         "received_max": mass, "received_mean": mass * max(weight, 1.0), "blocks": mass * rows,
