@@ -87,6 +87,8 @@ def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, *, causal=False, retur
            [3., 4.],
            [3., 4.]])
     """
+    if v is None:
+        raise TypeError("v must be an array, got None")
     whole = Problem(q, k, v, scale, False, None, None, None, None, None, None)
     q, k, v = whole.inputs
     if v.ndim < 2 or v.shape[-2] != whole.lk:
@@ -353,6 +355,8 @@ def attention_state(q, k, v, *, scale=None, causal=False, mask=None, bias=None, 
     >>> out.tobytes() == attnkit.softmax_attention(q[:4], k, v).tobytes()
     True
     """
+    if v is None:
+        raise TypeError("v must be an array, got None")
     problem = Problem(q, k, v, scale, causal, mask, bias, window, alibi_slopes, softcap, q_offset)
     _, m, l, acc = problem.attend(False, ("state_m", "state_l", "state_acc"))  # noqa: E741
     return AttentionState(m, l, acc, problem.dtype)

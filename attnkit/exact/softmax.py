@@ -110,6 +110,8 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
     """
     if stats.__class__ is str:
         stats = (stats,)
+    if v is None:
+        raise TypeError("v must be an array, got None")
     problem = Problem(q, k, v, scale, causal, mask, bias, window, alibi_slopes, softcap, q_offset)
     if (return_lse is False and return_weights is False and not stats and out is None and sink_logits is None and dropout_mask is None
             and not dropout_p):
