@@ -55,6 +55,13 @@ def as_int(name, x, *, minimum=None):
     return x
 
 
+def as_flag(name, x):
+    """A Python bool; anything that is not a bool is a TypeError."""
+    if not isinstance(x, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {type(x).__name__}")
+    return bool(x)
+
+
 def as_int_array(name, x):
     """Integer array as int64; a float array is a TypeError (an empty list counts as integers)."""
     x = plain(name, x)

@@ -90,9 +90,11 @@ def block_sparse_attention(q, k, v, block_mask, *, block_q=64, block_k=64, causa
     q64, k64, v64 = c.check_qk(q, k, v)
     lq, lk = q64.shape[-2], k64.shape[-2]
     dense = block_mask_to_dense(block_mask, lq, lk, block_q=block_q, block_k=block_k)
+    blocks = (-(-lq // block_q), -(-lk // block_k))
+    if np.shape(block_mask)[-2:] != blocks:
+        raise ValueError(f"block_mask of shape {np.shape(block_mask)} needs {blocks} blocks of {block_q} x {block_k} for q, k of lengths {lq}, {lk}")
     if mask is not None:
-        mask = c.as_bool_array("mask", mask)
-        dense = dense & c.broadcast("mask", mask, np.broadcast_shapes(mask.shape, (lq, lk)))
+        dense = dense & c.broadcast("mask", c.as_bool_array("mask", mask), q64.shape[:-1] + (lk,))
     return softmax_attention(q64, k64, v64, scale=scale, causal=causal, mask=dense, bias=bias, window=window,
                              alibi_slopes=alibi_slopes, softcap=softcap, sink_logits=sink_logits,
                              dropout_mask=dropout_mask, dropout_p=dropout_p, q_offset=q_offset,

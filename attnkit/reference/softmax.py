@@ -24,6 +24,7 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
     the output (not the returned ones) by keep / (1 - dropout_p).
     """
     names = check_names("stats", stats, ROW_STATISTICS)
+    return_lse, return_weights = c.as_flag("return_lse", return_lse), c.as_flag("return_weights", return_weights)
     q, k, v = c.check_qk(q, k, v)
     s, delta = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
                         alibi_slopes=alibi_slopes, softcap=softcap, q_offset=q_offset)

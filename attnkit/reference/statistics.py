@@ -30,7 +30,11 @@ def attention_row_stats(q, k, *, topk=0, sink_size=4, groups=None, n_groups=None
 
 def check_names(argument, names, known):
     """Tuple of names of statistics; an unknown name lists the known ones."""
-    names = (names,) if isinstance(names, str) else tuple(names)
+    if isinstance(names, str):
+        names = (names,)
+    if not hasattr(names, "__iter__"):
+        raise TypeError(f"{argument} must be a name or a sequence of names, got {type(names).__name__}")
+    names = tuple(names)
     for name in names:
         if name not in known:
             raise ValueError(f"{argument}: unknown name {name!r}, choose from {', '.join(known)}")
