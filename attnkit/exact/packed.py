@@ -395,6 +395,8 @@ def merge_states(states):
     >>> attnkit.merge_states([one, one]).finish()[1].round(4)
     array([3.3863, 3.3863])
     """
+    if not hasattr(states, "__iter__"):
+        raise TypeError(f"states must be a sequence of AttentionState, got {type(states).__name__}")
     states = list(states)
     if not states:
         raise ValueError("states is empty: at least one is needed")
@@ -402,7 +404,7 @@ def merge_states(states):
     for state in states:
         if not isinstance(state, AttentionState):
             raise TypeError(f"states must hold AttentionState, got {type(state).__name__}")
-        if state.m.shape != first.m.shape or state.acc.shape != first.acc.shape or state.m.dtype != first.m.dtype:
+        if (state.m.shape, state.acc.shape, state.m.dtype, state._dtype) != (first.m.shape, first.acc.shape, first.m.dtype, first._dtype):
             raise ValueError(f"states must have equal shapes and dtypes, got {first!r} and {state!r}")
     stack = []
     for number, state in enumerate(states, 1):
