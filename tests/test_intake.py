@@ -206,8 +206,6 @@ def test_more_than_2_to_the_31_elements():
     assert top["argmax"][0] == (1 << 31) + 2 and top["topk_index"][0, 0] == (1 << 31) + 2
     tall = np.broadcast_to(x, (1 << 31, 1, 2))[..., :0, :]  # 2**31 heads without a query
     assert attnkit.softmax_attention(tall, x, x).shape == (1 << 31, 0, 2)
-    rows = attnkit.attention_weights(many, x, rows=[-1, (1 << 31) + 1], lse=0.0)
-    assert rows.shape == (2, 1)
     part = attnkit.attention_weights(x, many, cols=[(1 << 31) + 4, 3], lse=0.0)
     assert part[0, 0] == part[0, 1] > 0
 
