@@ -262,15 +262,27 @@ class Problem:
             sink = sink[:, None]
         return sink
 
-    def attend(self, out, wanted, *, sink=None, keep=None, keep_scale=1.0, topk=0, sink_size=0, groups=None, n_groups=0, pages=None):
+    def attend(self, out, wanted, *, sink=None, keep=None, keep_scale=1.0, topk=0, sink_size=0, groups=None, n_groups=0, pages=None,
+               row_weight=None):
         """The row pass: (out, *wanted)."""
-        more = () if pages is None else (pages,)
-        return _core.attend(self.q, self.k, self.v, out, *self.args, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups, *more)
+        return _core.attend(self.q, self.k, self.v, out, *self.args, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups, pages,
+                            row_weight)
+
+    def column_stats(self, received, largest, visible):
+        """What the engine says of columns, as users get it."""
+        real = self.real()
+        with standard_arithmetic():
+            return {
+                "received": received.astype(real, copy=False),
+                "received_max": largest.astype(real, copy=False),
+                "visible": visible,
+                "received_mean": (received / np.maximum(visible, 1)).astype(real, copy=False),
+            }
 
     def norms(self, sink=None, lse=None):
         """Normalisers (m, 1/l) of every row, from the keys or from a given log-sum-exp."""
         if lse is None:
-            return _core.attend(self.q, self.k, None, False, *self.args, sink, None, 1.0, ("norm_max", "norm_inv"), 0, 0, None, 0)[1:]
+            return _core.attend(self.q, self.k, None, False, *self.args, sink, None, 1.0, ("norm_max", "norm_inv"), 0, 0, None, 0, None, None)[1:]
         real = self.real()
         lse = as_float64("lse", lse)
         rows = (*self.leading(), self.lq)
@@ -310,6 +322,10 @@ def _refuse_axes(q, k, v):
     for name, x in zip("qkv", (q, k, v)):
         if x is not None and x.ndim < 2:
             raise ValueError(f"{name} needs at least 2 axes (length, features), got shape {x.shape}")
+
+
+# What the row pass needs to be asked for to give column statistics.
+COLUMN_RESULTS = ("received", "received_max", "visible", "norm_max", "norm_inv")
 
 
 # ---- outputs ---------------------------------------------------------------------------------------------------------

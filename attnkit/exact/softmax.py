@@ -3,10 +3,11 @@
 import numpy as np
 
 from .. import _core
-from .._engine import Problem, as_array, as_flag, as_float64, as_real, check_out, new_map, standard_arithmetic
+from .._engine import COLUMN_RESULTS, Problem, as_array, as_flag, as_float64, as_real, check_out, new_map, standard_arithmetic
 
 ROW_STATISTICS = ("lse", "n_allowed", "entropy", "purity", "max_weight", "argmax", "sink_mass", "sink_logit_mass", "distance", "distance_sq",
                   "mean_logit", "abs_distance")
+COLUMN_STATISTICS = ("received", "received_max", "visible", "received_mean")
 SINK_SIZE = 4  # the default of attention_row_stats, also for stats= of softmax_attention
 _CORE_NAMES = {"n_allowed": "count"}
 
@@ -55,7 +56,8 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
     return_weights : bool
         Also return the whole map, of size Lq x Lk, before dropout.
     stats : str or sequence of str
-        Row statistics folded into the same pass: names of `attention_row_stats`, and "abs_distance".
+        Statistics folded into the same pass: row statistics by their names in `attention_row_stats`, "abs_distance", and column
+        statistics by their names in `attention_column_stats` (shape (..., Lk)).
     out : ndarray, optional
         Where to put the output: exact shape and dtype. It may overlap the inputs.
 
@@ -67,7 +69,7 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
         If asked for; float64 for float64, else float32.
     weights : ndarray, shape (..., Lq, Lk)
         If asked for.
-    stats : dict of ndarray, shape (..., Lq)
+    stats : dict of ndarray, shape (..., Lq) or (..., Lk)
         If asked for; always last.
 
     Raises
@@ -131,8 +133,8 @@ def _check_stats(stats):
     except TypeError:
         raise TypeError(f"stats must be a name or a sequence of names, got {type(stats).__name__}") from None
     for name in names:
-        if name not in ROW_STATISTICS:
-            raise ValueError(f"stats: unknown name {name!r}, choose from {', '.join(ROW_STATISTICS)}")
+        if name not in ROW_STATISTICS and name not in COLUMN_STATISTICS:
+            raise ValueError(f"stats: unknown name {name!r}, choose from {', '.join(ROW_STATISTICS + COLUMN_STATISTICS)}")
     return names
 
 
@@ -140,11 +142,12 @@ def _with_extras(problem, sink_logits, dropout_mask, dropout_p, return_lse, retu
     sink = problem.sinks(sink_logits)
     keep, keep_scale = _dropout(dropout_mask, dropout_p)
     batch = problem.leading()
+    columns = any(name in COLUMN_STATISTICS for name in names)
     target = back = None
     if out is not None:
         shape = (*batch, problem.lq, problem.v.shape[-1])
         target, back = check_out(out, shape, problem.dtype, (*problem.reads(), sink, keep))
-        if return_weights and back is None:  # the second pass may run out of memory when the output is there already
+        if (return_weights or columns) and back is None:  # a second pass may run out of memory when the output is there already
             target, back = np.empty(shape, problem.dtype), out
         target = target if target.dtype.char in "efd" else target.view(np.uint16)
     weights = None
@@ -152,7 +155,9 @@ def _with_extras(problem, sink_logits, dropout_mask, dropout_p, return_lse, retu
         weights = new_map((*batch, problem.lq, problem.lk), problem.dtype,
                           "attention_row_stats and attention_column_stats give its statistics without it, attention_weights a window of it")
     # Each name once: the engine fills one array of it.
-    wanted = dict.fromkeys(_CORE_NAMES.get(name, name) for name in names)
+    wanted = dict.fromkeys(_CORE_NAMES.get(name, name) for name in names if name not in COLUMN_STATISTICS)
+    if columns:
+        wanted |= dict.fromkeys(COLUMN_RESULTS)
     if return_lse:
         wanted["lse"] = None
     if return_weights:
@@ -170,6 +175,8 @@ def _with_extras(problem, sink_logits, dropout_mask, dropout_p, return_lse, retu
     if return_weights:
         results.append(weights)
     if names:
+        if columns:
+            rows |= problem.column_stats(*(rows[name] for name in COLUMN_RESULTS[:3]))
         results.append({name: rows[_CORE_NAMES.get(name, name)] for name in names})
     return tuple(results) if len(results) > 1 else results[0]
 

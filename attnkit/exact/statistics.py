@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import _core
-from .._engine import Problem, as_array, as_float64, as_int, standard_arithmetic
+from .._engine import COLUMN_RESULTS, Problem, as_array, as_float64, as_int, standard_arithmetic
 from .softmax import _positions
 
 _SCALARS = ("lse", "n_allowed", "entropy", "purity", "max_weight", "argmax", "sink_mass", "sink_logit_mass", "distance", "distance_sq", "mean_logit")
@@ -189,8 +189,9 @@ def attention_column_stats(q, k, *, rows=None, row_weights=None, sink_logits=Non
 
     Notes
     -----
-    A second score pass with the normaliser of each row: p_ij = exp(s_ij - lse_i). 4 Lq Lk d operations, 2 Lq Lk d with `lse`. Rows are added in
-    order, so the bytes do not depend on threads.
+    p_ij = exp(s_ij - lse_i) once the row is normalised. Scores of one block of rows per thread are kept until then (48 Lk numbers; a second score
+    pass for few rows, chosen rows, a given `lse` and rows of more than 64 MB). 2 Lq Lk d operations, 4 Lq Lk d with a second pass. Rows
+    are added in order, so the bytes do not depend on threads or on the way.
 
     Examples
     --------
@@ -211,15 +212,12 @@ def attention_column_stats(q, k, *, rows=None, row_weights=None, sink_logits=Non
             raise ValueError(f"row_weights of shape {weights.shape} does not broadcast to the rows {shape}") from None
         with standard_arithmetic():
             weights = np.ascontiguousarray(weights if row_list is None else weights[..., row_list], real)
-    received, largest, visible = _core.map_columns(problem.q, problem.k, *problem.args, *problem.norms(problem.sinks(sink_logits), lse), row_list,
-                                                   weights)
-    with standard_arithmetic():
-        return {
-            "received": received.astype(real, copy=False),
-            "received_max": largest.astype(real, copy=False),
-            "visible": visible,
-            "received_mean": (received / np.maximum(visible, 1)).astype(real, copy=False),
-        }
+    sink = problem.sinks(sink_logits)
+    if lse is None and row_list is None:
+        _, received, largest, visible, _, _ = problem.attend(False, COLUMN_RESULTS, sink=sink, row_weight=weights)
+    else:
+        received, largest, visible = _core.map_columns(problem.q, problem.k, *problem.args, *problem.norms(sink, lse), row_list, weights)
+    return problem.column_stats(received, largest, visible)
 
 
 def attention_block_mass(q, k, *, block_q, block_k, reduce="sum", lse=None, scale=None, causal=False, mask=None, bias=None, window=None,

@@ -1,64 +1,10 @@
 /* The row pass. A *run* is the consecutive heads that share keys and values; a *block* is up to AK_BLOCK_ROWS rows of a run. How
  * work is cut (enum mode) never changes a byte of the result. */
-#include "attend.h"
 #include <string.h>
 #include "../core/fpmode.h"
 #include "../core/memory.h"
-#include "states.h"
-#include "tile.h"
-
-enum {
-    REPORT_ARRAYS = 10,        /* arrays of ak_report with one number per row */
-    ROLL_BLOCKS = 32,          /* blocks of a rolling task: enough to pack few tiles twice at its ends */
-    LONG_PACKED = 32 << 20     /* bytes of packed keys and values beyond which threads roll instead of packing all */
-};
-
-typedef enum mode {
-    STREAM,   /* a run is one block (decoding): its keys stream past once, packed a few at a time */
-    OWN_RUNS, /* many runs, or one thread: a task packs a run and does all its blocks */
-    SHARED,   /* few runs: all threads pack a run together, then share out its blocks */
-    ROLLING   /* blocks meet few tiles each (windows): a task packs tiles as it comes to them, in as many slots as it needs */
-} mode;
-
-typedef struct workspace {
-    ak_block block;
-    ak_row_lanes lanes;
-    ak_row_state pool[AK_COUNTER_LEVELS + 2];
-    char *strip, *value_tile;
-    ak_row_state keys; /* m, l and t before a sink logit */
-    double *report, *sink;
-    const char *keep[AK_BLOCK_ROWS];
-} workspace;
-
-typedef struct attend_call {
-    const ak_problem *problem;
-    const ak_row_options *options;
-    const ak_row_outputs *out;
-    int stats;
-    ptrdiff_t acc_stride;
-    int64_t per_run, n_runs;      /* heads of a run; runs */
-    int64_t blocks_per_head, heads_per_block, blocks_per_run;
-    int64_t n_chunks;
-    int max_rows, n_pool;
-    int values_in_place;
-    mode mode;
-    int split;                    /* chunks of a block are tasks of their own: fewer blocks than threads */
-    workspace *spaces;
-    int64_t run;                  /* SHARED: the run in work */
-    int64_t first_tile, n_slots;  /* of every ak_packed */
-    ak_packed packed;             /* SHARED */
-    ak_packed *thread_packed;     /* OWN_RUNS, ROLLING */
-    int64_t *thread_run;          /* ROLLING: whose tiles are in thread_packed */
-    /* states of (block, chunk) tasks */
-    ak_row_state *chunk_states;
-    unsigned char *chunk_filled;
-} attend_call;
-
-static ak_state_shape shape_of(const attend_call *call, int n_rows)
-{
-    return (ak_state_shape){.n_rows = n_rows, .stats = call->stats, .n_groups = call->options->n_groups, .topk = call->options->topk,
-                            .acc_stride = call->acc_stride};
-}
+#include "attend_call.h"
+#include "map.h"
 
 /* ---- geometry ------------------------------------------------------------------------------------------------- */
 
@@ -187,6 +133,7 @@ static void absorb_tile(const attend_call *call, workspace *space, const ak_matr
                 for (int w = 0; w < AK_TILE_WORDS; w++) state->count[r] += __builtin_popcountll(tile->bits[r][w]);
         }
     if (call->stats & AK_STAT_TOPK) kernels->top_scores(tile, options->topk, state->top_s, state->top_j);
+    if (call->mode == RECEIVED) ak_received_save(&call->received, block, space->slot, number);
     kernels->weights(tile, call->stats, &space->lanes);
     if (call->stats & AK_STAT_SINK) kernels->sink_mass(tile, space->lanes.alpha, options->sink_size, state->sink);
     if (call->stats & AK_STAT_GROUPS)
@@ -233,157 +180,6 @@ static void begin_block(const attend_call *call, workspace *space, ak_block_span
     }
 }
 
-/* ---- final numbers -------------------------------------------------------------------------------------------- */
-
-static void put_reals(void *to, size_t real_size, int64_t at, const double *from, int64_t n)
-{
-    if (to == NULL) return;
-    for (int64_t i = 0; i < n; i++) {
-        const double x = from[i] != from[i] ? __builtin_nan("") : from[i] + 0.0;
-        if (real_size == sizeof(float)) ((float *)to)[at + i] = (float)x;
-        else ((double *)to)[at + i] = x;
-    }
-}
-
-static void copy_rows(void *to, size_t real_size, int64_t at, const void *from, int64_t n)
-{
-    if (to) memcpy((char *)to + (size_t)at * real_size, from, (size_t)n * real_size);
-}
-
-static void read_sinks(const attend_call *call, workspace *space)
-{
-    const ak_operand *sinks = &call->options->sink_logits;
-    const ak_rows *rows = &space->block.rows;
-    for (int r = 0; r < rows->n_rows; r++) {
-        const ak_matrix matrix = ak_head_matrix(call->problem, sinks, rows->head[r], 1);
-        memcpy(&space->sink[r], matrix.data + rows->index[r] * matrix.row_stride, sizeof(double));
-    }
-}
-
-/* The raw state, for merging with other ranges of keys. */
-static void export_state(const attend_call *call, const ak_row_state *state, int n, int64_t at)
-{
-    const ak_row_outputs *out = call->out;
-    const size_t size = call->problem->real_size, dv = (size_t)call->problem->dv;
-    copy_rows(out->state_m, size, at, state->m, n);
-    copy_rows(out->state_l, size, at, state->l, n);
-    for (int r = 0; r < n && out->state_acc; r++)
-        copy_rows(out->state_acc, size, (at + r) * (int64_t)dv, (const char *)state->acc + (size_t)r * (size_t)call->acc_stride * size,
-                  (int64_t)dv);
-}
-
-/* m and 1 / l, for a second pass over the map. */
-static void export_norms(const attend_call *call, const ak_row_state *state, int n, int64_t at)
-{
-    const ak_row_outputs *out = call->out;
-    if (out->norm_max == NULL) return;
-    copy_rows(out->norm_max, call->problem->real_size, at, state->m, n);
-    for (int r = 0; r < n; r++) {
-        if (call->problem->real_size == sizeof(float)) {
-            const float l = ((const float *)state->l)[r];
-            ((float *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
-        } else {
-            const double l = ((const double *)state->l)[r];
-            ((double *)out->norm_inv)[at + r] = l == 0 ? 0 : 1 / l;
-        }
-    }
-}
-
-static void report_rows(const attend_call *call, workspace *space, const ak_state_shape *shape, ak_row_state *state, const ak_row_state *keys,
-                        const double *sink, int64_t at)
-{
-    const ak_row_outputs *out = call->out;
-    const size_t size = call->problem->real_size;
-    const int n = shape->n_rows, n_groups = shape->n_groups, topk = shape->topk;
-    ak_report report;
-    const struct { void *wanted; double **report; } columns[REPORT_ARRAYS] = {
-        {out->lse, &report.lse},
-        {out->entropy, &report.entropy},
-        {out->purity, &report.purity},
-        {out->max_weight, &report.max_weight},
-        {out->mean_logit, &report.mean_logit},
-        {out->sink_logit_mass, &report.sink_logit_mass},
-        {out->distance, &report.distance},
-        {out->distance_sq, &report.distance_sq},
-        {out->abs_distance, &report.abs_distance},
-        {out->sink_mass, &report.sink_mass},
-    };
-    int any = out->group_mass || out->topk_weight;
-    double *slots = space->report;
-    for (int i = 0; i < REPORT_ARRAYS; i++, slots += call->max_rows) {
-        *columns[i].report = columns[i].wanted ? slots : NULL;
-        any |= columns[i].wanted != NULL;
-    }
-    report.group_mass = out->group_mass ? slots : NULL;
-    report.topk_weight = out->topk_weight ? slots + (size_t)call->max_rows * (size_t)n_groups : NULL;
-    if (any) call->problem->kernels->state_report(shape, state, keys, sink, &report);
-    for (int i = 0; i < REPORT_ARRAYS; i++) put_reals(columns[i].wanted, size, at, *columns[i].report, n);
-    put_reals(out->group_mass, size, at * n_groups, report.group_mass, (int64_t)n * n_groups);
-    put_reals(out->topk_weight, size, at * topk, report.topk_weight, (int64_t)n * topk);
-    call->problem->kernels->state_indices(shape, state);
-    if (out->argmax) memcpy(out->argmax + at, state->argmax, (size_t)n * sizeof(int64_t));
-    if (out->count) memcpy(out->count + at, state->count, (size_t)n * sizeof(int64_t));
-    if (out->topk_index) memcpy(out->topk_index + at * topk, state->top_j, (size_t)n * (size_t)topk * sizeof(int64_t));
-}
-
-static void store_out(const attend_call *call, const workspace *space, const ak_state_shape *shape, const ak_row_state *state)
-{
-    const ak_problem *problem = call->problem;
-    const ak_rows *rows = &space->block.rows;
-    ak_matrix matrix = call->out->out.matrix;
-    if (matrix.data == NULL) return;
-    problem->kernels->state_out(shape, state);
-    int64_t head = -1;
-    for (int r = 0; r < shape->n_rows; r++) {
-        if (rows->head[r] != head) {
-            head = rows->head[r];
-            matrix = ak_head_matrix(problem, &call->out->out, head, 1);
-        }
-        problem->kernels->store_row((const char *)state->acc + (size_t)r * (size_t)call->acc_stride * problem->real_size, problem->dv,
-                                    (char *)(uintptr_t)matrix.data + rows->index[r] * matrix.row_stride, matrix.col_stride, matrix.dtype);
-    }
-}
-
-/* From the merged state of all keys to everything that was asked for. */
-static void finish_block(const attend_call *call, workspace *space, ak_row_state *state)
-{
-    const ak_problem *problem = call->problem;
-    const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
-    const int64_t at = space->block.span.head * problem->lq + space->block.span.row0;
-    const double *sink = NULL;
-    export_state(call, state, shape.n_rows, at);
-    const ak_row_state *keys = state;
-    if (call->options->sink_logits.matrix.data) {
-        const size_t bytes = (size_t)shape.n_rows * problem->real_size;
-        memcpy(space->keys.m, state->m, bytes);
-        memcpy(space->keys.l, state->l, bytes);
-        if (state->t) memcpy(space->keys.t, state->t, bytes);
-        keys = &space->keys;
-        read_sinks(call, space);
-        sink = space->sink;
-        problem->kernels->state_sink(&shape, state, sink);
-    }
-    export_norms(call, state, shape.n_rows, at);
-    report_rows(call, space, &shape, state, keys, sink, at);
-    store_out(call, space, &shape, state);
-}
-
-/* The merged state of all chunks in `counter`, or an empty one in `spare`. */
-static ak_row_state *merged_state(const attend_call *call, workspace *space, ak_counter *counter, ak_row_state *spare)
-{
-    const int entry = ak_counter_finish(counter);
-    if (entry >= 0) return &counter->pool[entry];
-    const ak_state_shape shape = shape_of(call, space->block.rows.n_rows);
-    space->lanes.d1 = spare->d1;
-    space->lanes.d2 = spare->d2;
-    space->lanes.da = spare->da;
-    space->lanes.argmax = spare->argmax;
-    call->problem->kernels->lanes_reset(shape.n_rows, call->stats, &space->lanes);
-    ak_state_reset(&shape, call->problem->real_size, spare);
-    call->problem->kernels->lanes_finish(shape.n_rows, call->stats, &space->lanes, spare);
-    return spare;
-}
-
 /* ---- tasks ---------------------------------------------------------------------------------------------------- */
 
 static void run_matrices(const attend_call *call, int64_t run, ak_matrix *k, ak_matrix *v)
@@ -418,7 +214,7 @@ static int do_block(const attend_call *call, int64_t run_number, int64_t block, 
         ak_counter_push(&counter, filled ? fresh : -1);
         first = stop;
     }
-    finish_block(call, space, merged_state(call, space, &counter, &space->pool[call->n_pool - 1]));
+    ak_finish_block(call, space, ak_merged_state(call, space, &counter, &space->pool[call->n_pool - 1]));
     return 1;
 }
 
@@ -473,6 +269,40 @@ static void block_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
     do_block(call, call->run, call->blocks_per_run - 1 - task, &call->packed, run, thread);
 }
 
+/* RECEIVED: the blocks of one head go in waves, so that their columns can be added in the order of the rows. */
+static void wave_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    call->spaces[thread].slot = (int)task;
+    ak_received_begin(&call->received, (int)task, thread);
+    do_block(call, call->run, call->received.first_block + task, &call->packed, run, thread);
+}
+
+static void add_columns_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
+{
+    const attend_call *call = ctx;
+    (void)thread;
+    (void)run;
+    ak_received_add(&call->received, call->problem, task);
+}
+
+static ak_status run_waves(attend_call *call, int n_threads)
+{
+    ak_received *columns = &call->received;
+    const ak_poll *poll = call->problem->poll;
+    for (int64_t head = 0; head < call->per_run; head++)
+        for (int64_t block = 0; block < call->blocks_per_head; block += columns->n_slots) {
+            const int64_t left = call->blocks_per_head - block;
+            columns->head = call->run * call->per_run + head;
+            columns->first_block = head * call->blocks_per_head + block;
+            columns->n_blocks = left < columns->n_slots ? (int)left : columns->n_slots;
+            columns->is_first = block == 0;
+            AK_TRY(ak_run_tasks(columns->n_blocks, n_threads, wave_task, call, poll));
+            AK_TRY(ak_run_tasks((ptrdiff_t)ak_plan_n_tiles(call->problem->lk), n_threads, add_columns_task, call, poll));
+        }
+    return AK_OK;
+}
+
 /* Chunks as tasks: one state per (block, chunk), for the blocks of all runs (streaming) or of the run in work. */
 static void chunk_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
 {
@@ -503,7 +333,7 @@ static void merge_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
     ak_counter_start(&counter, call->problem->kernels, &shape, call->chunk_states + task * call->n_chunks, 0);
     for (int64_t chunk = 0; chunk < call->n_chunks; chunk++)
         ak_counter_push(&counter, call->chunk_filled[task * call->n_chunks + chunk] ? (int)chunk : -1);
-    finish_block(call, space, merged_state(call, space, &counter, &space->pool[call->n_pool - 1]));
+    ak_finish_block(call, space, ak_merged_state(call, space, &counter, &space->pool[call->n_pool - 1]));
 }
 
 /* ---- the call ------------------------------------------------------------------------------------------------- */
@@ -540,10 +370,15 @@ static ak_status run_everything(attend_call *call, int n_threads)
         return ak_run_tasks(n_runs, n_threads, merge_task, call, poll);
     case OWN_RUNS: return ak_run_tasks(n_runs, n_threads, own_run_task, call, poll);
     case ROLLING: return ak_run_tasks(n_runs * (ptrdiff_t)rolls_per_run(call), n_threads, rolling_task, call, poll);
-    case SHARED: break;
+    case SHARED:
+    case RECEIVED: break;
     }
     for (call->run = 0; call->run < call->n_runs; call->run++) {
         AK_TRY(ak_run_tasks((ptrdiff_t)call->n_slots, n_threads, pack_task, call, poll));
+        if (call->mode == RECEIVED) {
+            AK_TRY(run_waves(call, n_threads));
+            continue;
+        }
         if (!call->split) {
             AK_TRY(ak_run_tasks(n_blocks, n_threads, block_task, call, poll));
             continue;
@@ -607,8 +442,20 @@ static void choose_mode(attend_call *call, int n_threads)
             call->n_slots = widest;
         }
     }
+    if (call->out->received && call->mode != STREAM && call->mode != ROLLING && call->heads_per_block == 1 && problem->lq >= AK_BLOCK_ROWS &&
+        ak_received_fits(problem))
+        call->mode = RECEIVED;
     const int64_t units = call->mode == STREAM ? call->n_runs : call->blocks_per_run;
     call->split = n_threads > 1 && (call->mode == STREAM || call->mode == SHARED) && call->n_chunks > 1 && units < 4 * n_threads;
+}
+
+/* Column statistics where the pass itself cannot give them: a second pass, the same bytes. */
+static ak_status columns_afterwards(const ak_problem *problem, const ak_row_outputs *out)
+{
+    ak_problem scores = *problem;
+    scores.dv = 0;
+    const ak_map_rows rows = {.n = problem->lq, .norm_max = out->norm_max, .norm_inv = out->norm_inv};
+    return ak_map_columns(&scores, &rows, out->row_weight, out->received, out->received_max, out->visible);
 }
 
 ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, const ak_row_outputs *out)
@@ -629,12 +476,13 @@ ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, co
 
     /* Everything the call needs in one block, before it writes anything. */
     const ak_state_shape shape = shape_of(&call, call.max_rows);
-    const size_t threads = (size_t)n_threads, n_packs = call.mode == STREAM ? 0 : call.mode == SHARED ? 1 : threads;
+    const size_t threads = (size_t)n_threads, n_packs = call.mode == STREAM ? 0 : call.mode == SHARED || call.mode == RECEIVED ? 1 : threads;
     const size_t n_states = call.split ? (size_t)((call.mode == STREAM ? call.n_runs : call.blocks_per_run) * call.n_chunks) : 0;
     const struct { size_t count, size; } parts[] = {
         {threads, workspace_bytes(&call)},       {n_packs, packed_bytes(&call)},         {n_states, ak_state_bytes(&shape, problem->real_size)},
         {threads, ak_line(sizeof *call.spaces)}, {threads, sizeof *call.thread_packed}, {n_states, sizeof *call.chunk_states},
         {n_states, 1},                           {threads, sizeof *call.thread_run},
+        {1, call.mode == RECEIVED ? ak_received_bytes(problem, n_threads) : 0},
     };
     enum { N_PARTS = sizeof parts / sizeof parts[0] };
     size_t offset[N_PARTS + 1] = {0};
@@ -653,14 +501,17 @@ ak_status ak_attend(const ak_problem *problem, const ak_row_options *options, co
     call.thread_run = (int64_t *)(void *)(slab + offset[7]);
     for (size_t t = 0; t < threads; t++) {
         bind_workspace(&call, &call.spaces[t], slab + offset[0] + t * parts[0].size);
-        if (n_packs == threads && call.mode != SHARED) bind_packed(&call, &call.thread_packed[t], slab + offset[1] + t * parts[1].size);
+        if (call.mode == OWN_RUNS || call.mode == ROLLING) bind_packed(&call, &call.thread_packed[t], slab + offset[1] + t * parts[1].size);
         call.thread_run[t] = -1;
     }
-    if (call.mode == SHARED) bind_packed(&call, &call.packed, slab + offset[1]);
+    if (call.mode == SHARED || call.mode == RECEIVED) bind_packed(&call, &call.packed, slab + offset[1]);
+    if (call.mode == RECEIVED)
+        ak_received_bind(&call.received, problem, n_threads, slab + offset[8], out->received, out->received_max, out->visible);
     for (size_t i = 0; i < n_states; i++) ak_state_bind(&shape, problem->real_size, slab + offset[2] + i * parts[2].size, &call.chunk_states[i]);
     const ak_status status = run_everything(&call, n_threads);
     ak_free(slab);
-    return status;
+    if (status != AK_OK || out->received == NULL || call.mode == RECEIVED) return status;
+    return columns_afterwards(problem, out);
 }
 
 void ak_merge_states(const ak_tile_kernels *kernels, int64_t n_rows, int dv, void *a_m, void *a_l, void *a_acc, const void *b_m,

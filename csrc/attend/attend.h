@@ -11,6 +11,9 @@ typedef struct ak_row_outputs {
     void *distance, *distance_sq, *abs_distance, *sink_mass, *group_mass, *topk_weight;
     int64_t *argmax, *count, *topk_index;
     void *norm_max, *norm_inv;   /* REAL: m and 1 / l of each row, for map.c (0 for rows without key) */
+    double *received, *received_max; /* (n_heads, lk): sum of w p and max p over the rows; with all three set, norm_max is too */
+    int64_t *visible;                /* (n_heads, lk): rows that may see the key */
+    const void *row_weight;          /* REAL (n_heads, lq): w; NULL = 1 */
     void *state_m, *state_l, *state_acc; /* REAL: raw state instead of out, for merging with other key ranges */
 } ak_row_outputs;
 

@@ -3,6 +3,7 @@
 #include "map.h"
 #include <string.h>
 #include "../core/memory.h"
+#include "received.h"
 #include "tile.h"
 
 typedef struct map_space {
@@ -188,19 +189,6 @@ static double number_at(const char *x, size_t size, int i)
     return size == sizeof(float) ? (double)((const float *)(const void *)x)[i] : ((const double *)(const void *)x)[i];
 }
 
-static void count_visible(const ak_tile *tile, int64_t *visible)
-{
-    if (!tile->has_bits) {
-        for (int j = 0; j < tile->n_keys; j++) visible[j] += tile->n_rows;
-        return;
-    }
-    uint8_t count[AK_TILE] = {0};
-    for (int r = 0; r < tile->n_rows; r++)
-        for (int w = 0; w < AK_TILE_WORDS; w++)
-            for (int b = 0; b < 64; b++) count[64 * w + b] = (uint8_t)(count[64 * w + b] + (tile->bits[r][w] >> b & 1));
-    for (int j = 0; j < tile->n_keys; j++) visible[j] += count[j];
-}
-
 static void column_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
 {
     const map_call *call = ctx;
@@ -220,7 +208,9 @@ static void column_task(void *ctx, ptrdiff_t task, int thread, ak_run *run)
         packed = 1;
         ak_block_load(&space->block);
         ak_block_scores(&space->block, space->keys);
-        count_visible(&space->block.tile, visible);
+        uint8_t count[AK_TILE] = {0};
+        ak_count_visible(&space->block.tile, count);
+        for (int j = 0; j < n_keys; j++) visible[j] += count[j];
         weigh(call, space);
         sum_columns(call, space);
         for (int j = 0; j < n_keys; j++) {

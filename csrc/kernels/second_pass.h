@@ -5,7 +5,7 @@ static void R(probabilities)(ak_tile *tile, const void *m_, const void *inv_)
 {
     const real *m = m_, *inv = inv_;
     /* A caller's own normaliser may lie below a score; the exponent then saturates instead of wrapping. */
-    const vreal highest = V(set1)((real)(AK_REAL_IS_FLOAT ? 31.75 : 255.75));
+    const vreal highest = V(set1)((real)(AK_REAL_IS_FLOAT ? 31.75 : 255.75)), minus_inf = V(set1)((real)-INFINITY);
     for (int r = 0; r < tile->n_rows; r++) {
         real *s = (real *)tile->s + r * AK_TILE;
         int c0, c1;
@@ -13,10 +13,9 @@ static void R(probabilities)(ak_tile *tile, const void *m_, const void *inv_)
         if (m[r] == (real)INFINITY) R(infinite_row)(s + c0, c1 - c0);
         const vreal base = V(set1)(m[r] == (real)INFINITY || m[r] == (real)-INFINITY ? 0 : m[r]), by = V(set1)(inv[r]);
         for (int c = c0; c < c1; c += VL) {
-            vreal p = V(mul)(V(exp16_neg)(V(min)(highest, V(sub)(V(load)(s + c), base))), by);
-            /* A NaN row must not reach the keys it may not see. */
-            if (tile->has_bits) p = V(and_mask)(M(from_bits)(R(lane_bits)(tile->bits[r], c)), p);
-            V(store)(s + c, p);
+            /* A forbidden key has weight 0 also in a row that is NaN. */
+            const vreal x = V(load)(s + c), p = V(mul)(V(exp16_neg)(V(min)(highest, V(sub)(x, base))), by);
+            V(store)(s + c, V(and_mask)(V(ne)(x, minus_inf), p));
         }
     }
 }

@@ -10,8 +10,8 @@
 typedef struct row_result {
     const char *name;
     size_t member;
-    enum { REALS, INTEGERS } holds;
-    enum { PER_ROW, PER_GROUP, PER_TOP, PER_VALUE } more;
+    enum { REALS, DOUBLES, INTEGERS } holds;
+    enum { PER_ROW, PER_GROUP, PER_TOP, PER_VALUE, PER_KEY } more;
 } row_result;
 
 #define RESULT(name, holds, more) {#name, offsetof(ak_row_outputs, name), holds, more}
@@ -22,7 +22,8 @@ static const row_result row_results[] = {
     RESULT(sink_mass, REALS, PER_ROW),    RESULT(group_mass, REALS, PER_GROUP),    RESULT(topk_weight, REALS, PER_TOP),
     RESULT(argmax, INTEGERS, PER_ROW),    RESULT(count, INTEGERS, PER_ROW),        RESULT(topk_index, INTEGERS, PER_TOP),
     RESULT(norm_max, REALS, PER_ROW),     RESULT(norm_inv, REALS, PER_ROW),        RESULT(state_m, REALS, PER_ROW),
-    RESULT(state_l, REALS, PER_ROW),      RESULT(state_acc, REALS, PER_VALUE),
+    RESULT(state_l, REALS, PER_ROW),      RESULT(state_acc, REALS, PER_VALUE),       RESULT(received, DOUBLES, PER_KEY),
+    RESULT(received_max, DOUBLES, PER_KEY), RESULT(visible, INTEGERS, PER_KEY),
 };
 #undef RESULT
 
@@ -33,8 +34,9 @@ static int add_result(ak_py_problem *parsed, const char *name, const ak_row_opti
         const row_result *result = &row_results[i];
         if (strcmp(result->name, name) != 0) continue;
         const npy_intp more = result->more == PER_GROUP ? options->n_groups : result->more == PER_TOP ? options->topk : parsed->problem.dv;
-        PyArrayObject *array = ak_py_new(parsed, result->holds == REALS ? parsed->real_type : NPY_INT64, result->more == PER_ROW ? 1 : 2,
-                                         (npy_intp)parsed->problem.lq, more);
+        const int type = result->holds == REALS ? parsed->real_type : result->holds == DOUBLES ? NPY_DOUBLE : NPY_INT64;
+        const npy_intp length = (npy_intp)(result->more == PER_KEY ? parsed->problem.lk : parsed->problem.lq);
+        PyArrayObject *array = ak_py_new(parsed, type, result->more == PER_ROW || result->more == PER_KEY ? 1 : 2, length, more);
         if (array == NULL) return -1;
         PyTuple_SET_ITEM(results, at, (PyObject *)array);
         void *data = PyArray_DATA(array);
@@ -138,8 +140,9 @@ static int parse_pages(ak_py_problem *parsed, PyObject *pages)
     return 0;
 }
 
-/* attend(q, k, v, out, scale, offset, steps, nodes, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups[, pages])
- * -> (out, *wanted); pages: (page numbers as an int64 vector, rows of a page, byte stride between pages of k, of v): k and v are then
+/* attend(q, k, v, out, scale, offset, steps, nodes, sink, keep, keep_scale, wanted, topk, sink_size, groups, n_groups, pages, row_weight)
+ * -> (out, *wanted); row_weight: reals of the rows for "received", which comes with "received_max", "visible", "norm_max" and "norm_inv";
+ * pages: None or (page numbers as an int64 vector, rows of a page, byte stride between pages of k, of v): k and v are then
  * views whose rows beyond the first page are never touched; out: None = new, False = none, or an array of the right shape and dtype. */
 PyObject *ak_py_attend(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
 {
@@ -148,9 +151,16 @@ PyObject *ak_py_attend(PyObject *module, PyObject *const *args, Py_ssize_t n_arg
     ak_row_options options = {0};
     ak_row_outputs outputs = {0};
     PyObject *results = NULL;
-    if (n_args != 17 && check_count("attend", n_args, 16) < 0) return NULL;
+    if (check_count("attend", n_args, 18) < 0) return NULL;
     if (ak_py_problem_parse(args[0], args[1], args[2], args[4], args[5], args[6], args[7], &parsed) < 0) return NULL;
-    if (n_args == 17 && parse_pages(&parsed, args[16]) < 0) goto done;
+    if (args[16] != Py_None && parse_pages(&parsed, args[16]) < 0) goto done;
+    PyArrayObject *weight = array_arg(args[17], "row_weights", parsed.real_type);
+    if (PyErr_Occurred()) goto done;
+    if (weight && !is_vector(weight, (npy_intp)(parsed.problem.n_heads * parsed.problem.lq))) {
+        PyErr_SetString(PyExc_ValueError, "row_weights of the wrong size");
+        goto done;
+    }
+    outputs.row_weight = weight ? PyArray_DATA(weight) : NULL;
     if (parse_row_options(&parsed, args[8], args[9], args[10], args[12], args[13], args[14], args[15], &options) < 0) goto done;
     PyObject *wanted = args[11];
     const Py_ssize_t n_wanted = PyTuple_GET_SIZE(wanted);
@@ -160,6 +170,10 @@ PyObject *ak_py_attend(PyObject *module, PyObject *const *args, Py_ssize_t n_arg
     for (Py_ssize_t i = 0; i < n_wanted; i++) {
         const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(wanted, i));
         if (name == NULL || add_result(&parsed, name, &options, &outputs, results, 1 + i) < 0) goto failed;
+    }
+    if (outputs.received && !(outputs.received_max && outputs.visible && outputs.norm_max && outputs.norm_inv)) {
+        PyErr_SetString(PyExc_ValueError, "received comes with received_max, visible and the normalisers");
+        goto failed;
     }
     if (!outputs.out.matrix.data && !outputs.state_acc) parsed.problem.dv = 0;
     ak_py_leave(&parsed);
