@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import _common as c
-from .statistics import ROW_STATISTICS, check_names, row_statistics
+from .statistics import COLUMN_STATISTICS, ROW_STATISTICS, check_names, column_statistics, row_statistics
 
 
 def attention_logits(q, k, *, scale=None, causal=False, mask=None, bias=None, window=None, alibi_slopes=None,
@@ -23,7 +23,7 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
     A sink logit a adds exp(a) to the normaliser and nothing to the output.  Dropout multiplies the weights of
     the output (not the returned ones) by keep / (1 - dropout_p).
     """
-    names = check_names("stats", stats, ROW_STATISTICS)
+    names = check_names("stats", stats, ROW_STATISTICS + COLUMN_STATISTICS)
     return_lse, return_weights = c.as_flag("return_lse", return_lse), c.as_flag("return_weights", return_weights)
     q, k, v = c.check_qk(q, k, v)
     s, delta = c.logits(q, k, scale=scale, causal=causal, mask=mask, bias=bias, window=window,
@@ -40,6 +40,7 @@ def softmax_attention(q, k, v, *, scale=None, causal=False, mask=None, bias=None
         results.append(p)
     if names:
         every = row_statistics(s, delta, sink, topk=0, sink_size=4, groups=None, n_groups=0)
+        every |= column_statistics(s != -np.inf, p, np.ones(s.shape[:-1]))
         results.append({name: every[name] for name in names})
     return tuple(results) if len(results) > 1 else out
 

@@ -8,6 +8,8 @@ EXTRA_STATISTICS = ("abs_distance",)
 ROW_STATISTICS = ("lse", "n_allowed", "entropy", "purity", "max_weight", "argmax", "sink_mass", "sink_logit_mass",
                   "distance", "distance_sq", "mean_logit", *EXTRA_STATISTICS)
 
+COLUMN_STATISTICS = ("received", "received_max", "visible", "received_mean")
+
 
 def attention_row_stats(q, k, *, topk=0, sink_size=4, groups=None, n_groups=None, sink_logits=None, scale=None,
                         causal=False, mask=None, bias=None, window=None, alibi_slopes=None, softcap=None,
@@ -140,7 +142,11 @@ def attention_column_stats(q, k, *, rows=None, row_weights=None, sink_logits=Non
     w = np.ones(()) if row_weights is None else c.as_float64("row_weights", row_weights)
     w = c.broadcast("row_weights", w, s.shape[:-1])
     rows = c.select("rows", rows, s.shape[-2])
-    allowed, p, w = (s != -np.inf)[..., rows, :], p[..., rows, :], w[..., rows]
+    return column_statistics((s != -np.inf)[..., rows, :], p[..., rows, :], w[..., rows])
+
+
+def column_statistics(allowed, p, w):
+    """All column statistics of weights p (..., Lq, Lk) with a weight w (..., Lq) of each row."""
     with np.errstate(all="ignore"):
         received = np.where(allowed, w[..., None] * p, 0.0).sum(axis=-2)
     visible = allowed.sum(axis=-2).astype(np.int64)
