@@ -195,6 +195,8 @@ def logits(q, k, *, scale, causal, mask, bias, window, alibi_slopes, softcap, q_
     if right is not None:
         allowed &= delta >= -right
     if mask is not None:
+        if hasattr(mask, "at"):  # a plan takes its extents from the call
+            mask = mask.at(lq, lk)
         allowed &= broadcast("mask", as_bool_array("mask", mask), shape)
     return np.where(allowed, s, -np.inf), delta
 
