@@ -160,8 +160,14 @@ AK_INLINE void R(values_strided)(const ak_tile *tile, const real *v, const ptrdi
 static void R(values)(const ak_tile *tile, const void *v, ptrdiff_t row_stride, ptrdiff_t panel_stride, int n_panels,
                       const void *alpha, void *acc, ptrdiff_t acc_stride)
 {
-    if (row_stride == VL) R(values_strided)(tile, v, VL, panel_stride, n_panels, alpha, acc, acc_stride);
-    else R(values_strided)(tile, v, row_stride, panel_stride, n_panels, alpha, acc, acc_stride);
+    if (row_stride == VL) {
+        R(values_strided)(tile, v, VL, panel_stride, n_panels, alpha, acc, acc_stride);
+        return;
+    }
+    /* Values in place come from far away once, then several times from the cache, a panel or a few at a time. */
+    if (tile->n_rows > 3 || n_panels > 4)
+        R(touch_rows)(v, row_stride * (ptrdiff_t)sizeof(real), tile->n_keys, n_panels * VL * (int)sizeof(real));
+    R(values_strided)(tile, v, row_stride, panel_stride, n_panels, alpha, acc, acc_stride);
 }
 
 /* Row by row, stepping over the keys a row may not see: 0 * NaN must not reach it. */

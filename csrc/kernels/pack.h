@@ -47,20 +47,48 @@ AK_INLINE int R(is_direct)(const ak_matrix *x)
            (uintptr_t)x->data % sizeof(real) == 0;
 }
 
+/* VL elements of a row that is stored contiguously in one of the narrower types: a whole vector at a time. */
+AK_INLINE int R(is_narrow)(const ak_matrix *x)
+{
+    const ptrdiff_t size = x->dtype == AK_F32 ? 4 : 2;
+    return x->dtype != AK_REAL_DTYPE && x->dtype != AK_F64 && x->col_stride == size && x->row_stride % size == 0 &&
+           (uintptr_t)x->data % (uintptr_t)size == 0;
+}
+
+AK_INLINE vreal R(load_narrow)(const char *from, ak_dtype dtype)
+{
+#if !AK_REAL_IS_FLOAT
+    if (dtype == AK_F32) return V(load_f32)((const float *)(const void *)from);
+#endif
+    return dtype == AK_F16 ? V(load_f16)((const uint16_t *)(const void *)from) : V(load_bf16)((const uint16_t *)(const void *)from);
+}
+
 /* Features c .. d-1 of one panel from any view. */
 static void R(pack_panel)(const ak_matrix *k, const char *rows, int n_rows, int c, int d, real *panel)
 {
     real block[VL * VL] = {0}, turned[VL * VL];
+    const int narrow = R(is_narrow)(k);
     for (; c < d; c += VL) {
         const int width = ak_min_int(VL, d - c);
-        for (int r = 0; r < n_rows; r++)
-            R(load_run)(rows + r * k->row_stride + c * k->col_stride, k->col_stride, k->dtype, width, block + r * VL);
+        const char *from = rows + c * k->col_stride;
+        if (narrow && width == VL)
+            for (int r = 0; r < n_rows; r++) V(store)(block + r * VL, R(load_narrow)(from + r * k->row_stride, k->dtype));
+        else
+            for (int r = 0; r < n_rows; r++) R(load_run)(from + r * k->row_stride, k->col_stride, k->dtype, width, block + r * VL);
         if (width == VL) V(transpose)(block, VL, panel + (ptrdiff_t)c * VL);
         else {
             V(transpose)(block, VL, turned);
             memcpy(panel + (ptrdiff_t)c * VL, turned, (size_t)width * VL * sizeof(real));
         }
     }
+}
+
+/* Rows read in short pieces look like many streams and defeat the hardware's prefetcher; one byte of each cache line, in
+ * address order, brings them in first. */
+AK_INLINE void R(touch_rows)(const char *rows, ptrdiff_t row_stride, int n_rows, int bytes)
+{
+    for (int r = 0; r < n_rows; r++)
+        for (int byte = 0; byte < bytes; byte += 64) (void)*(const volatile char *)(rows + r * row_stride + byte);
 }
 
 static void R(pack_keys)(const ak_matrix *k, int64_t j0, int n, int d, void *panels_)
@@ -73,10 +101,7 @@ static void R(pack_keys)(const ak_matrix *k, int64_t j0, int n, int d, void *pan
         const int n_rows = ak_min_int(VL, n - j);
         int c = 0;
         if (direct && n_rows == VL) {
-            /* Sixteen rows read in short pieces look like sixteen streams and defeat the prefetcher; one word of each
-             * cache line, in address order, brings them in first. */
-            for (int r = 0; r < VL; r++)
-                for (int byte = 0; byte < d_full * (int)sizeof(real); byte += 64) (void)*(const volatile char *)(rows + r * k->row_stride + byte);
+            R(touch_rows)(rows, k->row_stride, VL, d_full * (int)sizeof(real));
             for (; c < d_full; c += VL)
                 V(transpose)((const real *)(const void *)rows + c, ld, panels + (ptrdiff_t)c * VL);
         }
@@ -87,6 +112,7 @@ static void R(pack_keys)(const ak_matrix *k, int64_t j0, int n, int d, void *pan
             }
             continue;
         }
+        if (c == 0 && R(is_narrow)(k)) R(touch_rows)(rows, k->row_stride, n_rows, d * (int)k->col_stride);
         if (c < d) R(pack_panel)(k, rows, n_rows, c, d, panels);
     }
 }
@@ -94,7 +120,7 @@ static void R(pack_keys)(const ak_matrix *k, int64_t j0, int n, int d, void *pan
 static int R(pack_values)(const ak_matrix *v, int64_t j0, int n, int dv, void *panels_, ptrdiff_t panel_stride)
 {
     real *panels = panels_;
-    const int direct = R(is_direct)(v);
+    const int direct = R(is_direct)(v), narrow = R(is_narrow)(v);
     const vreal limit = V(set1)((real)AK_MAX_FINITE);
     uint32_t bad = 0;
     for (int j = 0; j < n; j++) {
@@ -104,6 +130,7 @@ static int R(pack_values)(const ak_matrix *v, int64_t j0, int n, int dv, void *p
             const int width = ak_min_int(VL, dv - c);
             vreal x;
             if (direct && width == VL) x = V(load)((const real *)(const void *)row + c);
+            else if (narrow && width == VL) x = R(load_narrow)(row + c * v->col_stride, v->dtype);
             else {
                 real part[VL] = {0};
                 R(load_run)(row + c * v->col_stride, v->col_stride, v->dtype, width, part);
