@@ -7,7 +7,7 @@ import attnkit
 from attnkit import masks, reference
 
 NAMES = ("received", "received_max", "visible", "received_mean")
-SHAPES = [(2, 1, 100, 700), (1, 1, 48, 30), (4, 2, 333, 5000), (1, 1, 47, 64)]  # heads, key heads, Lq, Lk; the last has too few rows to fuse
+SHAPES = [(2, 1, 100, 700), (1, 1, 48, 30), (4, 2, 150, 1300), (1, 1, 47, 64)]  # heads, key heads, Lq, Lk; the last has too few rows to fuse
 
 
 def options(word, rng, heads, lq, lk):
