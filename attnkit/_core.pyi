@@ -10,7 +10,7 @@ _Nodes: TypeAlias = list[tuple[Any, ...]] | tuple[int, int] | None
 def attend(
     q: Array, k: Array, v: Array | None, out: Array | bool | None, scale: float | None, offset: int, steps: _Steps, nodes: _Nodes,
     sink: Array | None, keep: Array | None, keep_scale: float, wanted: tuple[str, ...], topk: int, sink_size: int, groups: Array | None,
-    n_groups: int, pages: tuple[Any, ...] = ..., /,
+    n_groups: int, pages: tuple[Array, int, int, int] | None, row_weight: Array | None, /,
 ) -> tuple[Any, ...]: ...
 def map_window(
     q: Array, k: Array, scale: float | None, offset: int, steps: _Steps, nodes: _Nodes, norm_max: Array | None, norm_inv: Array | None,

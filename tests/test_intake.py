@@ -133,6 +133,31 @@ def test_any_strides(data):
     same(lambda q, k, v: attnkit.softmax_attention(q, k, v, **options), inputs, [spread(x) for x in inputs])
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("page", [32, 48, 33])
+def test_pages_of_any_layout(dtype, page):
+    """Pages of a multiple of 16 keys are read in place, others gathered."""
+    q = arrays(dtype, (2, 4, 3, 8), n=1)[0]
+    pages = arrays(dtype, (5, 2, page, 8), n=2)
+    table, lengths = [[4, 0, 2], [1, 3, 3]], [3 * page - 5, page + 1]
+
+    def call(k, v):
+        return attnkit.paged_attention(q, k, v, table, lengths, window=(70, 0))
+
+    whole = call(*pages)
+    for b, n in enumerate(lengths):
+        k, v = (np.concatenate([x[i] for i in table[b]], axis=1)[:, :n] for x in pages)
+        assert whole[b].tobytes() == attnkit.softmax_attention(q[b], k, v, causal=True, window=(70, 0)).tobytes()
+    for layout, make in LAYOUTS.items():
+        if layout != "features first":  # of three axes
+            same(call, pages, [make(x) if layout != "negative" else np.ascontiguousarray(x[::-1, :, ::-1])[::-1, :, ::-1] for x in pages])
+    poisoned = [x.copy() for x in pages]
+    for x in poisoned:
+        x[2, :, page - 5 :] = np.nan  # beyond the end of the first sequence
+        x[3, :, 1:] = np.nan  # and of the second
+    assert call(*poisoned).tobytes() == whole.tobytes()
+
+
 # ---- no copy: pointers and memory -------------------------------------------------------------------------------------------
 
 

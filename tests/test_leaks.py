@@ -73,6 +73,17 @@ ERRORS = {
 PLAN_NODES = [("document", np.arange(40), np.arange(40)), ("dense", np.broadcast_to(MASK, (2, 40, 40))), ("and",)]
 
 
+def core_attend(steps=None, nodes=None, wanted=(), pages=None, weight=None):
+    """The extension's own checks, which the functions above never reach."""
+    return _core.attend(Q, K, V, None, None, 0, steps, PLAN_NODES if nodes is None else nodes, None, None, 1.0, wanted, 0, 0, None, 0, pages, weight)
+
+
+def test_the_extension_takes_the_arguments_of_these_tests():
+    out, lse = core_attend(wanted=("lse",))
+    assert out.shape == V.shape and lse.shape == V.shape[:2]
+    assert _core.map_columns(Q, K, None, 0, None, PLAN_NODES, LSE.astype(np.float32), LSE.astype(np.float32), None, None)[0].shape == (2, 40)
+
+
 def no_memory(call):
     """The call with each of its first allocations failing."""
     for k in (1, 2, 3, 4):

@@ -190,6 +190,8 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
     if k_pages.shape[:3] != v_pages.shape[:3]:
         raise ValueError(f"k_pages {k_pages.shape} and v_pages {v_pages.shape} need the same first three axes")
     table, lengths = _integers("page_table", page_table), _integers("seq_lens", seq_lens)
+    # Numbers that the engine follows blindly: checked on a copy, which no other thread can change meanwhile.
+    table = np.array(table, order="C")
     n_pages, _, page, _ = k_pages.shape
     batch, heads, lq, _ = q.shape
     if table.ndim != 2 or table.shape[0] != batch:
@@ -215,7 +217,7 @@ def paged_attention(q, k_pages, v_pages, page_table, seq_lens, *, causal=True, r
         in_place = n > 0 and page % _PAGE_UNIT == 0
         view = _first_page if in_place else _gather
         part = Problem(q[b], view(k_pages, used, n), view(v_pages, used, n), scale, causal, None, None, window, alibi_slopes, softcap, None)
-        pages = (np.ascontiguousarray(used), page, k_pages.strides[0], v_pages.strides[0]) if in_place else None
+        pages = (used, page, k_pages.strides[0], v_pages.strides[0]) if in_place else None
         _, lse[b] = part.attend(coded[b], ("lse",), sink=part.sinks(sink_logits), pages=pages)
     out = _delivered(found, out)
     return (out, lse) if return_lse else out
