@@ -222,7 +222,11 @@ def test_an_interrupt_of_a_jupyter_kernel():
                     sent, content = run_cell(client, cell, interrupt=kernel)
                     times.append(time.perf_counter() - sent)
                     assert content["ename"] == "KeyboardInterrupt"
-                    _, content = run_cell(client, "assert attnkit.softmax_attention(s, s, s).tobytes() == expected")
+                    for _ in range(50):  # a kernel turns away what arrives while it tidies up after an error
+                        _, content = run_cell(client, "assert attnkit.softmax_attention(s, s, s).tobytes() == expected")
+                        if content["status"] != "aborted":
+                            break
+                        time.sleep(0.1)
                     assert content["status"] == "ok", content
         finally:
             client.stop_channels()

@@ -52,13 +52,13 @@ AK_INLINE real R(row_max)(const real *s, int n)
     return V(hmax)(V(max)(top0, top1));
 }
 
-/* Rows whose maximum is +inf: relative to 0, a +inf score becomes 0 and any other number -inf. */
+/* Rows whose maximum is +inf: relative to 0, a +inf score becomes 0 and a finite one too low to weigh. -inf and NaN stay. */
 static void R(infinite_row)(real *s, int n)
 {
-    const vreal inf = V(set1)((real)INFINITY), minus_inf = V(set1)((real)-INFINITY), zero = V(zero)();
+    const vreal limit = V(set1)((real)AK_MAX_FINITE), inf = V(set1)((real)INFINITY), zero = V(zero)();
     for (int c = 0; c < n; c += VL) {
-        const vreal x = V(load)(s + c);
-        V(store)(s + c, V(select)(V(eq)(x, inf), zero, V(select)(V(isnan)(x), x, minus_inf)));
+        const vreal x = V(load)(s + c), low = V(select)(V(le)(V(abs)(x), limit), V(neg)(limit), x);
+        V(store)(s + c, V(select)(V(eq)(x, inf), zero, low));
     }
 }
 
