@@ -10,7 +10,7 @@ static void R(probabilities)(ak_tile *tile, const void *m_, const void *inv_)
         real *s = (real *)tile->s + r * AK_TILE;
         int c0, c1;
         R(row_columns)(tile, r, &c0, &c1);
-        if (m[r] == (real)INFINITY && inv[r] == inv[r]) R(infinite_row)(s + c0, c1 - c0); /* a NaN row is NaN at every key it sees */
+        if (m[r] == (real)INFINITY) R(infinite_row)(s + c0, c1 - c0);
         const vreal base = V(set1)(m[r] == (real)INFINITY || m[r] == (real)-INFINITY ? 0 : m[r]), by = V(set1)(inv[r]);
         for (int c = c0; c < c1; c += VL) {
             /* A forbidden key has weight 0 also in a row that is NaN. */
