@@ -4,7 +4,7 @@ Most sources are compiled with baseline flags. Each ``csrc/kernels/target_<word>
 row in ``csrc/core/isa.def``, and all objects are linked into one extension that chooses among them at run time.
 
 Environment variables (docs/environment.md): CC, CFLAGS, LDFLAGS, ATTNKIT_NO_OPENMP, ATTNKIT_DEBUG, ATTNKIT_SANITIZE,
-ATTNKIT_WERROR.
+ATTNKIT_WERROR, ATTNKIT_LEAVE_OUT.
 """
 
 import os
