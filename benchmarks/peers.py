@@ -44,9 +44,8 @@ class Attnkit:
         return calls
 
     def _received(self, q, k, v, options):
-        out, stats = self.library.softmax_attention(q, k, v, stats=("lse", "entropy"), **options)
-        columns = self.library.attention_column_stats(q, k, lse=stats["lse"], **options)
-        return {"out": out, "entropy": stats["entropy"], "received": columns["received"]}
+        out, stats = self.library.softmax_attention(q, k, v, stats=("entropy", "received"), **options)
+        return {"out": out, **stats}
 
     def _one_thread(self, run):
         with self.library.threads(1):

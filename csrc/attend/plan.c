@@ -342,8 +342,14 @@ static void dense_bits(const ak_pattern *p, const char *data, int64_t row, int64
         if (n > 0 && *data) set_interval(bits, base, base, end);
         return;
     }
-    if (stride == 1)
+    if (stride == 1) {
+        for (; k + 64 <= n; k += 64) { /* whole words stay in a register */
+            uint64_t word = 0;
+            for (int b = 0; b < 64; b += 8) word |= pack_bytes(nonzero_bytes(load_bytes(data + k + b))) << b;
+            bits[k / 64] |= word;
+        }
         for (; k + 8 <= n; k += 8) bits[k / 64] |= pack_bytes(nonzero_bytes(load_bytes(data + k))) << (k % 64);
+    }
     for (; k + 8 <= n; k += 8) {
         uint64_t eight = 0;
         for (int b = 0; b < 8; ++b) eight |= (uint64_t)(data[(ptrdiff_t)(k + b) * stride] != 0) << b;
