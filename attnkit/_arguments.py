@@ -1,4 +1,4 @@
-"""Argument checks of the NumPy-only functions: one line per argument at the call, messages that name it."""
+"""Argument checks: one line per argument at the call, messages that name it."""
 
 import operator
 
@@ -14,7 +14,7 @@ def _plain(name, x):
     return np.asarray(x)
 
 
-def as_int(name, x, *, minimum=None):
+def as_int(name, x, minimum=None):
     """`x` as a Python int; TypeError for bool and non-integers, ValueError below `minimum`."""
     if isinstance(x, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, got a bool")

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 
 from . import _core
+from ._arguments import as_flag, as_int
 from ._plans import MAX_EXTENT
 from .masks import MaskPlan, _lower
 
@@ -124,24 +125,6 @@ def as_real(name, x):
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     return value
-
-
-def as_int(name, x, minimum=None):
-    if isinstance(x, (bool, np.bool_)):
-        raise TypeError(f"{name} must be an integer, got a bool")
-    try:
-        value = operator.index(x)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(x).__name__}") from None
-    if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    return value
-
-
-def as_flag(name, x):
-    if not isinstance(x, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {type(x).__name__}")
-    return bool(x)
 
 
 def _is_causal(causal):
