@@ -17,6 +17,7 @@ from ._plans import MAX_EXTENT
 from .masks import MaskPlan, _lower
 
 _NATIVE = frozenset("efd")  # float16, float32, float64
+_COMPUTED = frozenset(np.dtype(char) for char in _NATIVE)
 _LN16 = 2.772588722239781
 
 
@@ -155,16 +156,19 @@ class Problem:
     __slots__ = ("args", "batch", "dtype", "lk", "lq", "offset", "q", "k", "v", "inputs")
 
     def __init__(self, q, k, v, scale, causal, mask, bias, window, alibi_slopes, softcap, q_offset):
-        q = as_floats("q", q)
-        k = as_floats("k", k)
-        v = None if v is None else as_floats("v", v)
-        self.inputs = (q, k, v)
-        self.dtype = _result_dtype(q, k, v)
+        if type(q) is type(k) is type(v) is np.ndarray and (dtype := q.dtype) is k.dtype and dtype is v.dtype and dtype in _COMPUTED:
+            # What nearly every call looks like: plain arrays of one type.
+            self.dtype = dtype
+            self.q, self.k, self.v = self.inputs = (q, k, v)
+        else:
+            q, k, v = as_floats("q", q), as_floats("k", k), None if v is None else as_floats("v", v)
+            self.inputs = (q, k, v)
+            self.dtype = _result_dtype(q, k, v)
+            self.q, self.k, self.v = coded(q), coded(k), None if v is None else coded(v)
         if q.ndim < 2 or k.ndim < 2 or (v is not None and v.ndim < 2):
             _refuse_axes(q, k, v)
         lq, lk = q.shape[-2], k.shape[-2]
         self.lq, self.lk = lq, lk
-        self.q, self.k, self.v = coded(q), coded(k), None if v is None else coded(v)
         if scale is not None:
             scale = as_real("scale", scale)
         if q_offset is not None:
