@@ -4,6 +4,7 @@ The functions that make plans, with their checks, are in `attnkit.masks`. Adding
 and `__repr__`), a function there, and a row in csrc/python/plan_py.c and csrc/attend/plan.c.
 """
 
+import abc
 import operator
 
 import numpy as np
@@ -16,7 +17,7 @@ _MAX_NODES = 64
 _STATE_CHARACTERS = np.array([".", "#", "+"])  # empty, full, partial: the codes of the C core
 
 
-class MaskPlan:
+class MaskPlan(abc.ABC):
     """A set of allowed (query, key) pairs; made by the functions of `attnkit.masks`.
 
     Plans are immutable, hashable, picklable and compare by what they say (the order of the operands of ``&`` and
@@ -68,8 +69,9 @@ class MaskPlan:
 
     # What a kind of plan defines: its postfix nodes, and what it knows of the shapes it fits.
 
+    @abc.abstractmethod
     def _nodes(self, Lq, Lk, batch_shape, offset):
-        raise NotImplementedError
+        """Postfix nodes of `lower` for these extents."""
 
     def _height(self):
         """Results that must be held at once while the postfix nodes are evaluated."""
@@ -318,8 +320,9 @@ class MaskPlan:
         states = _core.plan_states(lower(self, Lq, Lk, batch), Lq, Lk, index, block, block)
         return "\n".join("".join(row) for row in _STATE_CHARACTERS[states]) if states.size else ""
 
+    @abc.abstractmethod
     def __repr__(self):
-        raise NotImplementedError
+        """The expression that makes the plan."""
 
     def _repr_html_(self):
         import html  # needed in notebooks only
